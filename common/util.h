@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef DHASH_UTIL_H
+#define DHASH_UTIL_H
+
+/* Small things that every layer needs.  No I/O but what the names say. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
+#define MAX(a, b) ((a) > (b) ? (a) : (b))
+
+static inline bool
+streq(const char *a, const char *b)
+{
+	return strcmp(a, b) == 0;
+}
+
+/* The program's one policy for memory: what cannot be had ends the process with exit status 71 and a
+ * line on standard error; everything that matters is on disk, and systemd starts it again. */
+void *xmalloc(size_t n);
+void *xcalloc(size_t n, size_t size);
+void *xrealloc(void *p, size_t n);
+char *xstrdup(const char *s);
+__attribute__((format(printf, 1, 2))) char *xasprintf(const char *fmt, ...);
+
+/* Copies s into dst of n bytes; returns false, with dst truncated and terminated, if it did not fit. */
+bool str_copy(char *dst, size_t n, const char *s);
+
+/* Replaces control characters and invalid UTF-8 by \xNN; returns a new string, owned by the caller. */
+char *str_escape(const char *s);
+
+/* A NULL-terminated vector of strings. */
+void strv_free(char **v);
+size_t strv_len(char *const *v);
+
+/*
+ * A name fit for a path component and a unit name: 1 to 64 characters of A-Z a-z 0-9 . _ -, not
+ * beginning with '.' or '-'.  Services, environments.  A tag may be 128 long and also hold '+'.
+ */
+bool name_valid(const char *s);
+bool tag_valid(const char *s);
+
+/* Reads a whole regular file of at most max bytes; NUL-terminated.  -EFBIG beyond max. */
+int file_read(int dirfd, const char *path, size_t max, char **ret, size_t *ret_len);
+
+/* Writes a file so that after a crash either the old or the new one stands: temporary file in the same
+ * folder, fsync, rename, fsync of the folder.  Returns 0 or -errno. */
+int file_write_atomic(const char *path, const void *data, size_t len, unsigned mode);
+
+/* mkdir -p with `mode` for what is made; 0 when it already is a folder. */
+int mkdir_p(const char *path, unsigned mode);
+
+/* The name nearest to `word` by edit distance (at most 3 and under half the length), or NULL. */
+const char *nearest_name(const char *word, const char *const *names, size_t n);
+
+#endif

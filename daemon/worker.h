@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef DHASH_WORKER_H
+#define DHASH_WORKER_H
+
+/*
+ * Slow work off the loop: a fixed number of threads take jobs in order; `work` runs on a thread,
+ * then `done` runs on the loop.  A job's memory is the caller's until done.
+ */
+
+#include <stdatomic.h>
+
+struct event_base;
+struct worker;
+
+struct job {
+	void (*work)(struct job *j); /* on the thread; must look at `cancelled` now and then */
+	void (*done)(struct job *j); /* on the loop, always called exactly once, cancelled or not */
+	atomic_bool cancelled;
+	struct job *next;            /* worker's own */
+};
+
+int worker_new(struct event_base *base, unsigned n_threads, struct worker **ret);
+/* Cancels what is queued or running, waits for the threads, calls the remaining done()s. */
+void worker_free(struct worker *w);
+void worker_submit(struct worker *w, struct job *j);
+static inline void
+job_cancel(struct job *j)
+{
+	atomic_store(&j->cancelled, true);
+}
+
+#endif
