@@ -26,7 +26,7 @@ static const double bounds[] = {.05, .1, .25, .5, 1, 2.5, 5, 10, INFINITY};
 
 struct sampled {
 	struct event_base *base;
-	const char *tag;
+	char *tag; /* owned */
 	bool control;
 	/* behaviour */
 	double errors;
@@ -234,6 +234,11 @@ control_apply(struct sampled *s, const char *key, const char *value)
 	}
 	if (streq(key, "latency"))
 		return parse_ms(value, &s->latency);
+	if (streq(key, "tag")) {
+		free(s->tag);
+		s->tag = xstrdup(value);
+		return 0;
+	}
 	if (!streq(key, "health") || !(streq(value, "up") || streq(value, "down")))
 		return -EINVAL;
 	s->health_down = streq(value, "down");
@@ -258,7 +263,8 @@ on_control(struct evhttp_request *req, void *arg)
 		r = control_apply(arg, kv->key, kv->value);
 	evhttp_clear_headers(&query);
 	if (r < 0)
-		reply(req, 400, "text/plain", "errors=RATIO, latency=MS or health=up|down\n");
+		reply(req, 400, "text/plain",
+		      "errors=RATIO, latency=MS, health=up|down or tag=T\n");
 	else
 		reply(req, 200, "text/plain", "ok\n");
 }
@@ -356,7 +362,8 @@ option_apply(struct sampled *s, struct options *o, int c)
 		o->port = (unsigned)strtoul(optarg, NULL, 10);
 		return 0;
 	case 't':
-		s->tag = optarg;
+		free(s->tag);
+		s->tag = xstrdup(optarg);
 		return 0;
 	case 'e':
 		return parse_ratio(optarg, &s->errors);
@@ -417,6 +424,7 @@ main(int argc, char **argv)
 	s.base = event_base_new();
 	r = serve(&s, o.port, o.port_file);
 	event_base_free(s.base);
+	free(s.tag);
 	if (r < 0)
 		fprintf(stderr, "sampled: cannot serve on 127.0.0.1:%u: %s\n", o.port,
 			strerror(-r));
