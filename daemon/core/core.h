@@ -3,16 +3,16 @@
 #define DHASH_CORE_CORE_H
 
 /*
- * The decision core: events go in, effects come out.  No I/O, no clock, no logging in here; the only
- * time is event.now.  One core guards all environments of the daemon.
+ * The decision core: events go in, effects come out.  No I/O, no clock, no logging in here; the
+ * only time is event.now.  One core guards all environments of the daemon.
  *
  * Contract with the one who carries out the effects (daemon.c, and the simulator):
- *  - Persist effects of one step form one transaction.  Every other effect of that step is carried out
- *    only after that transaction is on disk, in order.
+ *  - Persist effects of one step form one transaction.  Every other effect of that step is carried
+ * out only after that transaction is on disk, in order.
  *  - After each step, and when core_deadline() has come, call core_step() with EV_TICK until
  *    core_deadline() lies in the future.
- *  - An effect that expects an answer carries `attempt`; its answer event repeats it.  An answer with
- *    another attempt than the deployment's present one is dropped.
+ *  - An effect that expects an answer carries `attempt`; its answer event repeats it.  An answer
+ * with another attempt than the deployment's present one is dropped.
  *  - Start-up: EV_CONFIGURE for every environment, EV_RECOVER for every deployment that the store
  *    returns as unfinished (or last, per environment), then EV_STARTED once.  The core then emits
  *    again the effect that the present state waits for; each of those is idempotent by
@@ -52,23 +52,24 @@ enum hook_outcome {
 
 struct event {
 	enum event_kind kind;
-	usec_t now;  /* core time, never smaller than the last event's */
-	usec_t wall; /* UTC, for stamps only */
-	unsigned env;           /* environment handle, chosen by the caller */
-	unsigned attempt;       /* answers: of the effect answered */
-	uint64_t request;       /* operator's acts: echoed in the reply */
+	usec_t now;       /* core time, never smaller than the last event's */
+	usec_t wall;      /* UTC, for stamps only */
+	unsigned env;     /* environment handle, chosen by the caller */
+	unsigned attempt; /* answers: of the effect answered */
+	uint64_t request; /* operator's acts: echoed in the reply */
 	unsigned actor_uid;
 	union {
 		struct {
 			const char *service, *environment;
 			const struct policy *policy;
-			usec_t spread; /* offset of this environment's grid, to keep environments apart */
+			usec_t spread; /* offset of this environment's grid, to keep environments
+					  apart */
 		} configure;
 		struct {
 			const struct deployment *deployment; /* policy included */
 			const struct sample *samples;        /* since deployed_at, in time order */
 			size_t n_samples;
-			const struct alert *alerts;          /* open ones */
+			const struct alert *alerts; /* open ones */
 			size_t n_alerts;
 		} recover;
 		struct {
@@ -101,16 +102,16 @@ enum effect_kind {
 	EF_PERSIST_SAMPLE,     /* sample, of the live deployment */
 	EF_PERSIST_DECISION,   /* decision with evidence */
 	EF_PERSIST_ALERT,      /* alert, raised or resolved */
-	EF_NOTE,      /* journal, event stream and session log: note */
-	EF_REPLY,     /* answer to an operator's act */
-	EF_RUN_GATES, /* → EV_GATES */
-	EF_BACKUP,    /* → EV_BACKUP; `emergency` in RB_SAVING */
-	EF_CHOOSE,    /* → EV_TARGET */
-	EF_DEPLOY,    /* → EV_HOOK */
-	EF_ROLLBACK,  /* → EV_HOOK */
-	EF_CANCEL,    /* stop whatever `attempt` runs; its answer no longer matters */
-	EF_SAMPLE,    /* → EV_SAMPLE: do a health round or a scrape now */
-	EF_REPORT,    /* a rollback ended: write the incident report */
+	EF_NOTE,               /* journal, event stream and session log: note */
+	EF_REPLY,              /* answer to an operator's act */
+	EF_RUN_GATES,          /* → EV_GATES */
+	EF_BACKUP,             /* → EV_BACKUP; `emergency` in RB_SAVING */
+	EF_CHOOSE,             /* → EV_TARGET */
+	EF_DEPLOY,             /* → EV_HOOK */
+	EF_ROLLBACK,           /* → EV_HOOK */
+	EF_CANCEL,             /* stop whatever `attempt` runs; its answer no longer matters */
+	EF_SAMPLE,             /* → EV_SAMPLE: do a health round or a scrape now */
+	EF_REPORT,             /* a rollback ended: write the incident report */
 	_EFFECT_KIND_MAX,
 };
 const char *effect_kind_name(enum effect_kind k);
@@ -148,11 +149,11 @@ struct evidence {
 	double limit;
 	usec_t hold;
 	unsigned failures_limit, failures; /* health */
-	double value, lower, upper; /* NaN where there is none */
+	double value, lower, upper;        /* NaN where there is none */
 	double requests, bad;
 	unsigned samples;
-	usec_t since;  /* core time the clock started; 0 = not running */
-	usec_t lasted; /* observed time on the clock */
+	usec_t since;             /* core time the clock started; 0 = not running */
+	usec_t lasted;            /* observed time on the clock */
 	char text[CORE_TEXT_MAX]; /* a sentence, with what would change it */
 };
 
@@ -181,7 +182,7 @@ struct decision {
 enum note_kind {
 	NOTE_STATE,
 	NOTE_PHASE,
-	NOTE_SAMPLE,  /* a bad or missing one */
+	NOTE_SAMPLE, /* a bad or missing one */
 	NOTE_VERDICT,
 	NOTE_DECISION,
 	NOTE_ALERT,
@@ -197,8 +198,8 @@ const char *note_kind_name(enum note_kind k);
 
 struct note {
 	enum note_kind kind;
-	enum level level;     /* NONE = information */
-	enum rule_kind rule;  /* _RULE_MAX = none */
+	enum level level;    /* NONE = information */
+	enum rule_kind rule; /* _RULE_MAX = none */
 	char text[CORE_TEXT_MAX];
 };
 
@@ -235,7 +236,7 @@ struct effect {
 	} u;
 };
 
-enum { EFFECTS_MAX = 48 };
+enum { EFFECTS_MAX = 96 };
 struct effects {
 	unsigned n;
 	struct effect v[EFFECTS_MAX];
@@ -266,16 +267,17 @@ struct phase_view {
 struct env_view {
 	const struct deployment *deployment; /* live or last; NULL = none yet; borrowed */
 	enum verdict verdict;
-	int phase;              /* index into deployment->policy.phases; -1 = not watching */
+	int phase; /* index into deployment->policy.phases; -1 = not watching */
 	usec_t phase_left;
-	usec_t next_sample;     /* core time; USEC_INFINITY = none */
+	usec_t next_sample; /* core time; USEC_INFINITY = none */
 	struct rule_view rules[_RULE_MAX];
 	struct phase_view coverage[POLICY_PHASES_MAX];
 	struct alert alerts[_CAUSE_MAX]; /* open ones have level != NONE and resolved_at == 0 */
 	enum result last_health;         /* RESULT_NO_DATA before the first */
 	usec_t last_health_at;
 	char last_health_detail[SAMPLE_DETAIL_MAX];
-	const char *scenario, *advice; /* the row of the manual decision matrix that applies; "" = none */
+	const char *scenario,
+		*advice; /* the row of the manual decision matrix that applies; "" = none */
 };
 
 int core_view(const struct core *c, unsigned env, usec_t now, struct env_view *ret);

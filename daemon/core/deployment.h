@@ -27,10 +27,10 @@ enum dstate {
 	DS_ROLLBACK_FAILED,
 	_DSTATE_MAX,
 };
-const char *dstate_name(enum dstate s);      /* unique: "rolling-back.saving" */
-const char *dstate_label(enum dstate s);     /* for people: "rolling-back" */
-int dstate_from_name(const char *s);         /* or -EINVAL */
-bool dstate_ended(enum dstate s);            /* the environment is free for another deployment */
+const char *dstate_name(enum dstate s);  /* unique: "rolling-back.saving" */
+const char *dstate_label(enum dstate s); /* for people: "rolling-back" */
+int dstate_from_name(const char *s);     /* or -EINVAL */
+bool dstate_ended(enum dstate s);        /* the environment is free for another deployment */
 
 enum {
 	DEPLOYMENT_ID_MAX = 40, /* "deploy-20240101-120000-12" */
@@ -47,31 +47,34 @@ struct deployment {
 	char tag[TAG_MAX_LEN];
 	char previous_tag[TAG_MAX_LEN]; /* what was there before; "" when unknown */
 	char lead[NAME_MAX_LEN];
-	unsigned actor_uid;             /* who asked */
-	bool forced;                    /* gates were overridden */
-	char reason[TEXT_MAX_LEN];      /* operator's words, of --force */
+	unsigned actor_uid;        /* who asked */
+	bool forced;               /* gates were overridden */
+	char reason[TEXT_MAX_LEN]; /* operator's words, of --force */
 	enum dstate state;
-	char outcome[TEXT_MAX_LEN];     /* why it stands where it stands, one line */
+	char outcome[TEXT_MAX_LEN]; /* why it stands where it stands, one line */
 
 	/* Core time, and UTC for people; 0 = not yet. */
 	usec_t created_at, created_wall;
-	usec_t entered_at, entered_wall; /* of the present state */
-	usec_t deployed_at;              /* deploy hook began: rollback rules are armed */
-	usec_t t0;                       /* T+0: watching begins */
-	usec_t decided_at, decided_wall; /* rollback decided */
+	usec_t entered_at, entered_wall;   /* of the present state */
+	usec_t deployed_at;                /* deploy hook began: rollback rules are armed */
+	usec_t t0;                         /* T+0: watching begins */
+	usec_t decided_at, decided_wall;   /* rollback decided */
 	usec_t restored_at, restored_wall; /* R+0: rollback verified */
 	usec_t ended_at, ended_wall;
 
-	unsigned attempt;        /* counts every effect that expects an answer: stale answers are dropped */
-	unsigned rollbacks;      /* rollbacks begun, manual ones included; names the hook's transaction */
-	unsigned auto_rollbacks; /* 0 or 1 */
-	char rollback_reason[TEXT_MAX_LEN]; /* "health: 3 failed rounds in a row", or the operator's */
+	unsigned
+		attempt; /* counts every effect that expects an answer: stale answers are dropped */
+	unsigned
+		rollbacks; /* rollbacks begun, manual ones included; names the hook's transaction */
+	unsigned auto_rollbacks;            /* 0 or 1 */
+	char rollback_reason[TEXT_MAX_LEN]; /* "health: 3 failed rounds in a row", or the operator's
+					     */
 	bool rollback_auto, rollback_forced;
-	char rollback_to[TAG_MAX_LEN];      /* --to TAG, or "" */
-	char rollback_file[PATH_MAX_LEN];   /* --backup FILE, or "" */
+	char rollback_to[TAG_MAX_LEN];    /* --to TAG, or "" */
+	char rollback_file[PATH_MAX_LEN]; /* --backup FILE, or "" */
 
 	char backup[PATH_MAX_LEN], backup_sha256[DIGEST_MAX_LEN]; /* taken before the deploy */
-	char target[PATH_MAX_LEN];   /* what the rollback restores: backup file, or release folder */
+	char target[PATH_MAX_LEN]; /* what the rollback restores: backup file, or release folder */
 	bool target_verified;
 
 	struct policy policy; /* frozen at the start */

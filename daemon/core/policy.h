@@ -17,7 +17,8 @@ enum rule_kind {
 	RULE_INFRASTRUCTURE,
 	_RULE_MAX,
 };
-const char *rule_kind_name(enum rule_kind k); /* "health", "error-rate", "latency-p95", "infrastructure" */
+const char *
+rule_kind_name(enum rule_kind k); /* "health", "error-rate", "latency-p95", "infrastructure" */
 
 enum rule_mode { RULE_ENFORCE, RULE_OBSERVE, RULE_OFF, _RULE_MODE_MAX };
 const char *rule_mode_name(enum rule_mode m);
@@ -53,7 +54,8 @@ struct policy {
 	unsigned n_phases;
 	struct rule_policy rules[_RULE_MAX];
 
-	/* Which sources the environment has; a rule without its source never fires and is not "blind". */
+	/* Which sources the environment has; a rule without its source never fires and is not
+	 * "blind". */
 	bool has_health;
 	bool has_rate;    /* request and error counters, or an error ratio gauge */
 	bool has_latency; /* histogram, or a p95 gauge */
@@ -61,8 +63,8 @@ struct policy {
 	bool has_backup; /* BackupPaths= is set */
 
 	enum on_missing on_missing;
-	usec_t recheck_usec;         /* fast re-check while suspect */
-	unsigned recheck_good;       /* good samples in a row that end it */
+	usec_t recheck_usec;   /* fast re-check while suspect */
+	unsigned recheck_good; /* good samples in a row that end it */
 	usec_t settle_usec;
 	usec_t gates_timeout_usec, backup_timeout_usec, deploy_timeout_usec, rollback_timeout_usec;
 	usec_t verify_interval_usec, verify_timeout_usec;

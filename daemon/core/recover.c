@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Coming back after a restart: the deployment as it was on disk, its observations fed to a fresh
+ * guard, and then, once everything is loaded, the effect that its state waits for.
+ */
+
+#include "common/util.h"
+#include "daemon/core/internal.h"
+
+/* When the guard of the present state began to look. */
+static usec_t
+observed_from(const struct deployment *d)
+{
+	if (d->state == DS_WATCHING)
+		return d->t0 - d->policy.settle_usec;
+	return d->entered_at;
+}
+
+static void
+replay(struct env *e, const struct event *ev)
+{
+	struct deployment *d = e->d;
+	usec_t from = observed_from(d);
+
+	guard_reset(&e->guard, from);
+	for (size_t i = 0; i < ev->u.recover.n_samples; i++) {
+		const struct sample *s = &ev->u.recover.samples[i];
+
+		if (d->state == DS_WATCHING && e->guard.t0 == 0 && s->at > d->t0)
+			guard_watch(&e->guard, d->t0);
+		if (s->at >= from)
+			guard_sample(&e->guard, &d->policy, s, watch_interval(e, s->at));
+	}
+	if (d->state == DS_WATCHING && e->guard.t0 == 0)
+		guard_watch(&e->guard, d->t0);
+}
+
+void
+recover_load(struct step *st)
+{
+	struct env *e = st->env;
+	const struct event *ev = st->event;
+
+	free(e->d);
+	e->d = xcalloc(1, sizeof *e->d);
+	*e->d = *ev->u.recover.deployment;
+	for (size_t i = 0; i < ev->u.recover.n_alerts; i++)
+		book_restore(&e->book, &ev->u.recover.alerts[i]);
+	sampling_begin(e, ev->now);
+	if (dstate_ended(e->d->state))
+		e->idle_since = e->d->ended_at;
+	replay(e, ev);
+	e->resume = true;
+}
+
+void
+recover_resume(struct step *st)
+{
+	struct env *e = st->env;
+
+	e->resume = false;
+	e->recovered_at = st->event->now;
+	sampling_begin(e, st->event->now);
+	e->phase = -1;
+	if (!dstate_ended(e->d->state))
+		note(st, NOTE_STATE, LEVEL_NONE, _RULE_MAX, "%s: goes on after a restart of dhashd",
+		     dstate_name(e->d->state));
+	state_effect(st);
+}
