@@ -270,6 +270,7 @@ struct env_view {
 	int phase; /* index into deployment->policy.phases; -1 = not watching */
 	usec_t phase_left;
 	usec_t next_sample; /* core time; USEC_INFINITY = none */
+	bool rechecking;    /* sampled faster than the phase's grid */
 	struct rule_view rules[_RULE_MAX];
 	struct phase_view coverage[POLICY_PHASES_MAX];
 	struct alert alerts[_CAUSE_MAX]; /* open ones have level != NONE and resolved_at == 0 */

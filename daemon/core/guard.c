@@ -32,7 +32,7 @@ guard_reset(struct guard *g, usec_t now)
 	rates_reset(g);
 	g->armed_at = now;
 	g->t0 = 0;
-	g->bad_streak = g->good_streak = 0;
+	g->bad_streak = g->good_streak = g->rounds = 0;
 	g->first_bad_at = 0;
 	g->all_failed = false;
 	memset(g->seen, 0, sizeof g->seen);
@@ -148,6 +148,7 @@ health(struct guard *g, const struct policy *p, const struct sample *s, usec_t i
 	g->last_health_at = s->at;
 	str_copy(g->last_health_detail, sizeof g->last_health_detail, s->detail);
 	infrastructure(g, s);
+	g->rounds++;
 	if (r != RESULT_OK && r != RESULT_BAD)
 		return;
 	seen(g, p, s, interval);

@@ -19,6 +19,7 @@ struct guard {
 	usec_t last_health_at;
 	char last_health_detail[SAMPLE_DETAIL_MAX];
 	unsigned bad_streak, good_streak;
+	unsigned rounds;     /* health rounds since it was armed, whatever came of them */
 	usec_t first_bad_at; /* of the present bad streak */
 	bool all_failed;
 

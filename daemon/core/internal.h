@@ -31,10 +31,10 @@ struct env {
 
 	usec_t last_due;                 /* grid point of the newest samples asked for */
 	bool awaiting[_SAMPLE_KIND_MAX]; /* of the last samples of a schedule */
-	usec_t finish_by; /* then the watching is judged without them; 0 = not at the end yet */
-	usec_t extended_until; /* suspect at the end: watched on until then; 0 = no */
-	usec_t recovered_at;   /* states' deadlines count from a restart, not over it */
-	bool resume;           /* recovered: emit again what the state waits for */
+	usec_t finish_by;    /* then the watching is judged without them; 0 = not at the end yet */
+	bool extended;       /* suspect at the end: watched on */
+	usec_t recovered_at; /* states' deadlines count from a restart, not over it */
+	bool resume;         /* recovered: emit again what the state waits for */
 	bool dirty;
 };
 

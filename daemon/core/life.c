@@ -42,7 +42,8 @@ void
 sampling_begin(struct env *e, usec_t now)
 {
 	e->last_due = now - 1;
-	e->finish_by = e->extended_until = 0;
+	e->finish_by = 0;
+	e->extended = false;
 	memset(e->awaiting, 0, sizeof e->awaiting);
 	e->phase = -1;
 }

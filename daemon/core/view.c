@@ -69,6 +69,7 @@ core_view(const struct core *c, unsigned env, usec_t now, struct env_view *ret)
 	ret->deployment = e->d;
 	ret->phase = -1;
 	ret->next_sample = watch_next(e);
+	ret->rechecking = e->guard.suspect;
 	interval = watch_interval(e, now);
 	for (int r = 0; r < _RULE_MAX; r++)
 		rule_view(&e->guard, env_policy(e), r, now, interval, &ret->rules[r]);

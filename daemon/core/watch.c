@@ -87,7 +87,7 @@ next_watching(const struct env *e)
 
 	if (e->finish_by)
 		return USEC_INFINITY; /* the last answers are awaited */
-	if (e->extended_until)
+	if (e->extended)
 		return e->last_due + d->policy.recheck_usec;
 	next = schedule_next(&d->policy, e->spread, e->last_due - d->t0);
 	if (next == USEC_INFINITY)
@@ -190,11 +190,29 @@ newest_due(struct env *e, usec_t now)
 
 		if (next > now || next == USEC_INFINITY)
 			return before;
-		if (watching(e) && next - e->d->t0 >= schedule_end(&e->d->policy) &&
-		    !e->extended_until)
+		if (watching(e) && next - e->d->t0 >= schedule_end(&e->d->policy) && !e->extended)
 			return e->last_due = next; /* the end is a sample of its own */
 		e->last_due = next;
 	}
+}
+
+static usec_t
+longest_hold(const struct policy *p)
+{
+	usec_t hold = 0;
+
+	for (int r = 0; r < _RULE_MAX; r++)
+		hold = MAX(hold, p->rules[r].hold_usec);
+	return hold;
+}
+
+/* Counted from T+0, so that no number of restarts moves it. */
+static usec_t
+last_moment(const struct env *e)
+{
+	const struct policy *p = &e->d->policy;
+
+	return e->d->t0 + schedule_end(p) + 2 * longest_hold(p) + extension;
 }
 
 void
@@ -205,6 +223,10 @@ watch_due(struct step *st)
 
 	if (watch_next(e) > now)
 		return;
+	if (watching(e) && now >= last_moment(e)) {
+		watch_finish(st);
+		return;
+	}
 	newest_due(e, now);
 	ask(st, e->last_due);
 	if (!watching(e)) {
@@ -212,7 +234,7 @@ watch_due(struct step *st)
 		return;
 	}
 	announce_phase(st);
-	if (!e->extended_until && e->last_due - e->d->t0 >= schedule_end(&e->d->policy))
+	if (!e->extended && e->last_due - e->d->t0 >= schedule_end(&e->d->policy))
 		e->finish_by = now + finish_grace;
 	unobserved_alert(st);
 	if (watching(e) && e->finish_by && !e->awaiting[SAMPLE_HEALTH] &&
@@ -266,32 +288,20 @@ conclude(struct step *st, const char *doubt)
 	life_take(st, TR_UNCOVERED, text);
 }
 
-static usec_t
-longest_hold(const struct policy *p)
-{
-	usec_t hold = 0;
-
-	for (int r = 0; r < _RULE_MAX; r++)
-		hold = MAX(hold, p->rules[r].hold_usec);
-	return hold;
-}
-
 /* The schedule is over; a suspicion is watched to its end first. */
 void
 watch_finish(struct step *st)
 {
 	struct env *e = st->env;
-	usec_t now = st->event->now;
-
 	e->finish_by = 0;
 	if (!e->guard.suspect) {
 		conclude(st, NULL);
-	} else if (!e->extended_until) {
-		e->extended_until = now + 2 * longest_hold(&e->d->policy) + extension;
+	} else if (st->event->now >= last_moment(e)) {
+		conclude(st, "still suspect long after the schedule's end");
+	} else if (!e->extended) {
+		e->extended = true;
 		note(st, NOTE_PHASE, LEVEL_WARNING, _RULE_MAX,
 		     "the schedule is over, but the service is suspect: watching on");
-	} else if (now >= e->extended_until) {
-		conclude(st, "still suspect long after the schedule's end");
 	}
 }
 
@@ -423,10 +433,15 @@ static void
 verify(struct step *st)
 {
 	const struct env *e = st->env;
+	const struct policy *p = &e->d->policy;
 	char text[TEXT_MAX_LEN];
 
-	if (e->guard.good_streak < e->d->policy.verify_passes)
+	if (e->guard.good_streak < p->verify_passes) {
+		/* Rounds count too, not time alone: restarts must not prolong it without end. */
+		if (e->guard.rounds * p->verify_interval_usec > p->verify_timeout_usec)
+			life_deadline(st);
 		return;
+	}
 	snprintf(text, sizeof text, "%u health rounds in a row passed after the rollback",
 		 e->guard.good_streak);
 	life_take(st, TR_VERIFIED, text);
@@ -490,6 +505,6 @@ watch_sample(struct step *st)
 		return;
 	if (e->finish_by && !e->awaiting[SAMPLE_HEALTH] && !e->awaiting[SAMPLE_METRICS])
 		watch_finish(st);
-	else if (e->extended_until && (!e->guard.suspect || st->event->now >= e->extended_until))
+	else if (e->extended && (!e->guard.suspect || st->event->now >= last_moment(e)))
 		watch_finish(st);
 }

@@ -230,33 +230,57 @@ window_push(struct window *w, const struct obs *o, const struct window_rule *r)
 	drop_old(w, r);
 }
 
+/* The longest observation that speaks for all of its time. */
+static usec_t
+longest_plain(const struct window_rule *r)
+{
+	return MAX(last_usec, r->recheck_usec + r->recheck_usec / 2);
+}
+
+/*
+ * What an observation proves about the time on the clock.  A long one (the extended phase's 300 s)
+ * with 20 % errors may have been one bad minute and four good ones: only that minute is proven, and
+ * is counted, so a short burst inside a long interval never passes for five minutes over the limit.
+ */
+static struct obs
+proven(const struct obs *o, const struct window_rule *r)
+{
+	struct obs part = *o;
+
+	if (o->span <= longest_plain(r) || o->total <= 0 || r->literal)
+		return part;
+	part.span = (usec_t)((double)o->span * fmin(1, o->bad / o->total));
+	part.total = o->bad;
+	return part;
+}
+
 /*
  * Is each third of the time on the clock over the limit?  The time axis is observed time; an
  * observation across a border counts for both sides by its share.
  */
 static bool
-thirds_over(const struct window *w, usec_t lasted, double limit)
+thirds_over(const struct window *w, const struct window_rule *r, usec_t lasted)
 {
 	double bad[3] = {0}, total[3] = {0};
 	double third = (double)lasted / 3, t = 0;
 
 	for (unsigned i = w->clock; i < w->n; i++) {
-		const struct obs *o = &w->v[i];
-		double end = t + (double)o->span;
+		struct obs o = proven(&w->v[i], r);
+		double end = t + (double)o.span;
 
 		for (int k = 0; k < 3; k++) {
 			double part = fmin(end, (k + 1) * third) - fmax(t, k * third);
-			double share = o->span > 0 ? part / (double)o->span : 0;
+			double share = o.span > 0 ? part / (double)o.span : 0;
 
 			if (share > 0) {
-				bad[k] += o->bad * share;
-				total[k] += o->total * share;
+				bad[k] += o.bad * share;
+				total[k] += o.total * share;
 			}
 		}
 		t = end;
 	}
 	for (int k = 0; k < 3; k++)
-		if (total[k] <= 0 || bad[k] <= limit * total[k])
+		if (total[k] <= 0 || bad[k] <= r->limit * total[k])
 			return false;
 	return true;
 }
@@ -268,7 +292,7 @@ thirds_over(const struct window *w, usec_t lasted, double limit)
 static bool
 last_over(const struct window *w, const struct window_rule *r)
 {
-	usec_t longest = MAX(last_usec, r->recheck_usec + r->recheck_usec / 2), span = 0;
+	usec_t longest = longest_plain(r), span = 0;
 	usec_t need = MIN(last_usec, r->hold_usec);
 	double bad = 0, total = 0;
 
@@ -307,12 +331,12 @@ sum_up(const struct window *w, unsigned first, struct window_state *ret)
 
 /* Readings have no width of their own: the first one starts the clock and adds nothing to it. */
 static usec_t
-time_on_clock(const struct window *w, bool readings)
+time_on_clock(const struct window *w, const struct window_rule *r, bool readings)
 {
 	usec_t lasted = 0;
 
 	for (unsigned i = w->clock + readings; i < w->n; i++)
-		lasted += w->v[i].span;
+		lasted += w->gauge ? w->v[i].span : proven(&w->v[i], r).span;
 	return lasted;
 }
 
@@ -326,7 +350,7 @@ missing_statistical(const struct window *w, const struct window_rule *r,
 		return "requests";
 	if (!(s->lower > r->limit))
 		return "certainty";
-	if (!thirds_over(w, s->lasted, r->limit))
+	if (!thirds_over(w, r, s->lasted))
 		return "a breach that lasts: part of the time was under the limit";
 	if (!last_over(w, r))
 		return "a last minute over the limit";
@@ -377,7 +401,7 @@ window_test(const struct window *w, const struct window_rule *r, struct window_s
 	if (!ret->running)
 		return;
 	ret->since = w->v[w->clock].at - (readings ? 0 : w->v[w->clock].span);
-	ret->lasted = time_on_clock(w, readings);
+	ret->lasted = time_on_clock(w, r, readings);
 	if (r->literal)
 		ret->missing = ret->lasted < r->hold_usec ? "time" : NULL;
 	else if (w->gauge)
