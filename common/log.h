@@ -18,24 +18,24 @@ enum log_kind {
 	LOG_KIND_DAEMON_STOP,
 	LOG_KIND_CONFIG_LOADED,
 	LOG_KIND_CONFIG_ERROR,
-	LOG_KIND_STATE,          /* a deployment changed state */
-	LOG_KIND_PHASE,          /* the watching entered another phase */
-	LOG_KIND_SAMPLE_BAD,     /* a health round or sample was bad, or nothing came */
-	LOG_KIND_VERDICT,        /* the verdict of an environment changed */
-	LOG_KIND_DECISION,       /* roll back, promote, or what observe mode would have done */
-	LOG_KIND_ALERT,          /* a warning or critical began */
+	LOG_KIND_STATE,      /* a deployment changed state */
+	LOG_KIND_PHASE,      /* the watching entered another phase */
+	LOG_KIND_SAMPLE_BAD, /* a health round or sample was bad, or nothing came */
+	LOG_KIND_VERDICT,    /* the verdict of an environment changed */
+	LOG_KIND_DECISION,   /* roll back, promote, or what observe mode would have done */
+	LOG_KIND_ALERT,      /* a warning or critical began */
 	LOG_KIND_ALERT_RESOLVED,
 	LOG_KIND_ESCALATION,
 	LOG_KIND_HOOK_STARTED,
 	LOG_KIND_HOOK_FINISHED,
-	LOG_KIND_HOOK_UNKNOWN,   /* started, and no result to be had */
+	LOG_KIND_HOOK_UNKNOWN, /* started, and no result to be had */
 	LOG_KIND_BACKUP,
 	LOG_KIND_BACKUP_CORRUPT,
 	LOG_KIND_GATE,
 	LOG_KIND_ROLLED_BACK,
 	LOG_KIND_ROLLBACK_FAILED,
-	LOG_KIND_RESTORED,       /* service restored after a failed rollback */
-	LOG_KIND_REQUEST,        /* an operator's act: deploy, rollback, abort; granted or refused */
+	LOG_KIND_RESTORED, /* service restored after a failed rollback */
+	LOG_KIND_REQUEST,  /* an operator's act: deploy, rollback, abort; granted or refused */
 	LOG_KIND_STORE_ERROR,
 	_LOG_KIND_MAX,
 };
@@ -48,8 +48,8 @@ struct log_fields {
 };
 
 /*
- * Chooses the target once: the journal where $JOURNAL_STREAM names our standard error (or to_journal
- * is forced by the caller), else standard error with an "<N>"-free plain line:
+ * Chooses the target once: the journal where $JOURNAL_STREAM names our standard error (or
+ * to_journal is forced by the caller), else standard error with an "<N>"-free plain line:
  * "2024-01-01T12:00:00.000Z warning deploy-… dhash/production: message".
  */
 void log_init(const char *identifier);
@@ -60,8 +60,8 @@ void log_set_level(int priority);
 const char *log_kind_name(enum log_kind k);
 const char *log_kind_id(enum log_kind k); /* 32 hex digits */
 
-__attribute__((format(printf, 4, 5)))
-void log_event(enum log_kind kind, int priority, const struct log_fields *fields, const char *fmt, ...);
+__attribute__((format(printf, 4, 5))) void
+log_event(enum log_kind kind, int priority, const struct log_fields *fields, const char *fmt, ...);
 
 #define log_debug(...) log_event(LOG_KIND_GENERIC, LOG_DEBUG, NULL, __VA_ARGS__)
 #define log_info(...) log_event(LOG_KIND_GENERIC, LOG_INFO, NULL, __VA_ARGS__)

@@ -21,18 +21,20 @@ streq(const char *a, const char *b)
 	return strcmp(a, b) == 0;
 }
 
-/* The program's one policy for memory: what cannot be had ends the process with exit status 71 and a
- * line on standard error; everything that matters is on disk, and systemd starts it again. */
+/* The program's one policy for memory: what cannot be had ends the process with exit status 71 and
+ * a line on standard error; everything that matters is on disk, and systemd starts it again. */
 void *xmalloc(size_t n);
 void *xcalloc(size_t n, size_t size);
 void *xrealloc(void *p, size_t n);
 char *xstrdup(const char *s);
 __attribute__((format(printf, 1, 2))) char *xasprintf(const char *fmt, ...);
 
-/* Copies s into dst of n bytes; returns false, with dst truncated and terminated, if it did not fit. */
+/* Copies s into dst of n bytes; returns false, with dst truncated and terminated, if it did not
+ * fit. */
 bool str_copy(char *dst, size_t n, const char *s);
 
-/* Replaces control characters and invalid UTF-8 by \xNN; returns a new string, owned by the caller. */
+/* Replaces control characters and invalid UTF-8 by \xNN; returns a new string, owned by the caller.
+ */
 char *str_escape(const char *s);
 
 /* A NULL-terminated vector of strings. */
@@ -49,8 +51,8 @@ bool tag_valid(const char *s);
 /* Reads a whole regular file of at most max bytes; NUL-terminated.  -EFBIG beyond max. */
 int file_read(int dirfd, const char *path, size_t max, char **ret, size_t *ret_len);
 
-/* Writes a file so that after a crash either the old or the new one stands: temporary file in the same
- * folder, fsync, rename, fsync of the folder.  Returns 0 or -errno. */
+/* Writes a file so that after a crash either the old or the new one stands: temporary file in the
+ * same folder, fsync, rename, fsync of the folder.  Returns 0 or -errno. */
 int file_write_atomic(const char *path, const void *data, size_t len, unsigned mode);
 
 /* mkdir -p with `mode` for what is made; 0 when it already is a folder. */

@@ -23,6 +23,8 @@ int worker_new(struct event_base *base, unsigned n_threads, struct worker **ret)
 /* Cancels what is queued or running, waits for the threads, calls the remaining done()s. */
 void worker_free(struct worker *w);
 void worker_submit(struct worker *w, struct job *j);
+/* Waits until every job has run (done()s are called from here); for an orderly end. */
+void worker_drain(struct worker *w);
 static inline void
 job_cancel(struct job *j)
 {

@@ -299,7 +299,7 @@ answer_target(struct step *st)
 		d->target_verified = st->event->u.done.verified;
 		/* A corrupt or unverified backup on the way is for a human, whatever becomes of it.
 		 */
-		if (!d->target_verified)
+		if (!d->target_verified || st->event->u.done.corrupt > 0)
 			alert(st, CAUSE_BACKUP, LEVEL_CRITICAL, st->event->u.done.text);
 	}
 	life_take(st, ok ? TR_OK : TR_FAILED, st->event->u.done.text);

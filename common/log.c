@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "common/log.h"
+
+#include <pthread.h>
+#include <stdarg.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define SD_JOURNAL_SUPPRESS_LOCATION
+#include <systemd/sd-journal.h>
+
+#include "common/time-util.h"
+#include "common/util.h"
+
+/* The ids are for ever: catalogs and people's queries name them. */
+static const struct {
+	const char *name, *id;
+} kinds[_LOG_KIND_MAX] = {
+	[LOG_KIND_GENERIC] = {"generic", "0df37566268d4caf94459cd4002afe27"},
+	[LOG_KIND_DAEMON_START] = {"daemon-start", "58a9b8e852554e59b50d59e4ee738e07"},
+	[LOG_KIND_DAEMON_STOP] = {"daemon-stop", "e9a62577e2ef488283062d2f97cec771"},
+	[LOG_KIND_CONFIG_LOADED] = {"config-loaded", "8398b5162b4048a998db3adf6033fa47"},
+	[LOG_KIND_CONFIG_ERROR] = {"config-error", "81388f93ec0748b7b7a84c025b1ac33f"},
+	[LOG_KIND_STATE] = {"state", "106ab80dc4e1455285e1dde12da54622"},
+	[LOG_KIND_PHASE] = {"phase", "2866e50207104ea38d541912d90ed7d2"},
+	[LOG_KIND_SAMPLE_BAD] = {"sample-bad", "6067c41cc05742f9b3334d496d09f50f"},
+	[LOG_KIND_VERDICT] = {"verdict", "3439a28e772b44c29da4dbcad5635fa0"},
+	[LOG_KIND_DECISION] = {"decision", "dc9b83d5cff74a99a90d8ec4eb9869b5"},
+	[LOG_KIND_ALERT] = {"alert", "54a7c9218a874bf69f34fe5af86f3796"},
+	[LOG_KIND_ALERT_RESOLVED] = {"alert-resolved", "8bfdc07cccc74efd9584bded6c86daf7"},
+	[LOG_KIND_ESCALATION] = {"escalation", "1b23ba4e8bd24c49acb39f9ec1ff4916"},
+	[LOG_KIND_HOOK_STARTED] = {"hook-started", "b8d92e4fcdc844aba513e67c4212c088"},
+	[LOG_KIND_HOOK_FINISHED] = {"hook-finished", "de8cd2b3199444538a36ee41b8cff61a"},
+	[LOG_KIND_HOOK_UNKNOWN] = {"hook-unknown", "4ae8a9316ee54ec0bd7efdba3184d6ff"},
+	[LOG_KIND_BACKUP] = {"backup", "6d4bbbed41bc4b60a90a3b1f24d3c629"},
+	[LOG_KIND_BACKUP_CORRUPT] = {"backup-corrupt", "4e907f6087dc481a903a7a377d6def41"},
+	[LOG_KIND_GATE] = {"gate", "2ef1477a529e4320b413b5199d634e2a"},
+	[LOG_KIND_ROLLED_BACK] = {"rolled-back", "a9682e2e3c7e40f5babc1f269e15ad2b"},
+	[LOG_KIND_ROLLBACK_FAILED] = {"rollback-failed", "c68acb2bdbc240e29a0a8b01e0c240ba"},
+	[LOG_KIND_RESTORED] = {"restored", "5e8c0808acce4caf813309dc93e5c69a"},
+	[LOG_KIND_REQUEST] = {"request", "1d81d751600c4c32929ef5662e453dcd"},
+	[LOG_KIND_STORE_ERROR] = {"store-error", "b7f1ec8adf534f47981aef28e8f21171"},
+};
+
+static struct {
+	const char *identifier;
+	bool journal;
+	int level;
+} logger = {.identifier = "dhash", .level = LOG_INFO};
+
+const char *
+log_kind_name(enum log_kind k)
+{
+	return kinds[k].name;
+}
+
+const char *
+log_kind_id(enum log_kind k)
+{
+	return kinds[k].id;
+}
+
+/* systemd tells which stream the journal reads: is it really our standard error? */
+static bool
+stderr_is_journal(void)
+{
+	const char *s = getenv("JOURNAL_STREAM");
+	unsigned long long dev, ino;
+	struct stat st;
+
+	return s && sscanf(s, "%llu:%llu", &dev, &ino) == 2 && fstat(STDERR_FILENO, &st) == 0 &&
+	       st.st_dev == dev && st.st_ino == ino;
+}
+
+void
+log_init(const char *identifier)
+{
+	logger.identifier = identifier;
+	logger.journal = stderr_is_journal();
+}
+
+void
+log_set_level(int priority)
+{
+	logger.level = priority;
+}
+
+enum { FIELDS_MAX = 16 };
+
+struct record {
+	struct iovec v[FIELDS_MAX];
+	int n;
+};
+
+static void
+field(struct record *r, const char *name, const char *value)
+{
+	char *text;
+
+	if (!value || r->n == FIELDS_MAX)
+		return;
+	text = xasprintf("%s=%s", name, value);
+	r->v[r->n++] = (struct iovec){.iov_base = text, .iov_len = strlen(text)};
+}
+
+static void
+to_journal(enum log_kind kind, int priority, const struct log_fields *f, const char *message)
+{
+	struct record r = {.n = 0};
+	char number[16];
+
+	snprintf(number, sizeof number, "%d", priority);
+	field(&r, "MESSAGE", message);
+	field(&r, "PRIORITY", number);
+	field(&r, "SYSLOG_IDENTIFIER", logger.identifier);
+	if (kind != LOG_KIND_GENERIC)
+		field(&r, "MESSAGE_ID", kinds[kind].id);
+	field(&r, "DHASH_KIND", kinds[kind].name);
+	if (f) {
+		field(&r, "DHASH_SERVICE", f->service);
+		field(&r, "DHASH_ENVIRONMENT", f->environment);
+		field(&r, "DHASH_DEPLOYMENT", f->deployment);
+		field(&r, "DHASH_TAG", f->tag);
+		field(&r, "DHASH_RULE", f->rule);
+		field(&r, "DHASH_DECISION", f->decision);
+		if (f->actor) {
+			snprintf(number, sizeof number, "%u", f->actor_uid);
+			field(&r, "DHASH_ACTOR_UID", number);
+		}
+	}
+	sd_journal_sendv(r.v, r.n);
+	for (int i = 0; i < r.n; i++)
+		free(r.v[i].iov_base);
+}
+
+static void
+to_stderr(int priority, const struct log_fields *f, const char *message)
+{
+	static const char *const names[] = {"emergency", "alert",  "critical", "error",
+					    "warning",   "notice", "info",     "debug"};
+	char stamp[USEC_TEXT_MAX], *line;
+	const char *id = f && f->deployment ? f->deployment : "";
+	ssize_t n;
+
+	wall_format(stamp, now_realtime());
+	if (f && f->service)
+		line = xasprintf("%s %s %s%s%s/%s: %s\n", stamp, names[priority & 7], id,
+				 *id ? " " : "", f->service, f->environment ? f->environment : "",
+				 message);
+	else
+		line = xasprintf("%s %s %s\n", stamp, names[priority & 7], message);
+	/* One write: lines of threads never mix.  Where it fails there is nowhere left to say so. */
+	n = write(STDERR_FILENO, line, strlen(line));
+	(void)n;
+	free(line);
+}
+
+void
+log_event(enum log_kind kind, int priority, const struct log_fields *fields, const char *fmt, ...)
+{
+	char *text, *message;
+	va_list ap;
+
+	if (priority > logger.level)
+		return;
+	va_start(ap, fmt);
+	if (vasprintf(&text, fmt, ap) < 0)
+		text = xstrdup(fmt);
+	va_end(ap);
+	message = str_escape(text);
+	if (logger.journal)
+		to_journal(kind, priority, fields, message);
+	else
+		to_stderr(priority, fields, message);
+	free(message);
+	free(text);
+}
