@@ -57,7 +57,6 @@ struct conf_env {
 
 struct conf {
 	char *log_level;
-	usec_t watchdog_usec;
 	char *read_group, *operate_group; /* "dhash", "dhash-operators" */
 	unsigned worker_threads;
 	struct conf_env **envs; /* NULL-terminated, in order of service, then of the file */

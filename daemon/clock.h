@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef DHASH_CLOCK_H
+#define DHASH_CLOCK_H
+
+/*
+ * Core time: CLOCK_BOOTTIME plus an offset chosen once per start, so that it goes on across restarts
+ * and reboots and never steps with the wall clock.
+ */
+
+#include "daemon/store.h"
+
+struct clock {
+	usec_t offset;
+	char boot_id[40];
+};
+
+/* Goes on from the pair that the store kept; begins at the present wall time where there is none. */
+void clock_init(struct clock *c, const struct store_clock *last);
+usec_t clock_now(const struct clock *c);
+/* The pair to write with a batch. */
+struct store_clock clock_pair(const struct clock *c);
+
+#endif

@@ -1,0 +1,545 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Start, pump, stop.
+ *
+ * The pump is the only place that steps the core: adapters post events, the pump drains the queue,
+ * ticks until nothing is due, and arms the timer for the core's next deadline.  An event that comes up
+ * while the core's effects are carried out waits in the queue.
+ */
+
+#include "daemon/daemon.h"
+
+#include <errno.h>
+#include <event2/thread.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "common/util.h"
+#include "daemon/notify_systemd.h"
+
+/* --- queue --------------------------------------------------------------------------------------- */
+
+enum { QUEUED_STRINGS_MAX = 6 };
+
+struct queued {
+	struct queued *next;
+	struct event_copy {
+		struct event event;
+		char *strings[QUEUED_STRINGS_MAX]; /* owned */
+		unsigned n;
+	} copy;
+};
+
+static const char *
+keep(struct event_copy *c, const char *s)
+{
+	if (!s)
+		return NULL;
+	return c->strings[c->n++] = xstrdup(s);
+}
+
+static void
+copy_strings(struct event_copy *c)
+{
+	struct event *e = &c->event;
+
+	switch (e->kind) {
+	case EV_DEPLOY:
+		e->u.deploy.id = keep(c, e->u.deploy.id);
+		e->u.deploy.tag = keep(c, e->u.deploy.tag);
+		e->u.deploy.lead = keep(c, e->u.deploy.lead);
+		e->u.deploy.reason = keep(c, e->u.deploy.reason);
+		e->u.deploy.previous_tag = keep(c, e->u.deploy.previous_tag);
+		break;
+	case EV_ROLLBACK:
+		e->u.rollback.reason = keep(c, e->u.rollback.reason);
+		e->u.rollback.to = keep(c, e->u.rollback.to);
+		e->u.rollback.file = keep(c, e->u.rollback.file);
+		break;
+	case EV_ABORT:
+		e->u.abort.reason = keep(c, e->u.abort.reason);
+		break;
+	case EV_GATES:
+	case EV_BACKUP:
+	case EV_TARGET:
+		e->u.done.text = keep(c, e->u.done.text);
+		e->u.done.path = keep(c, e->u.done.path ? e->u.done.path : "");
+		e->u.done.sha256 = keep(c, e->u.done.sha256 ? e->u.done.sha256 : "");
+		break;
+	case EV_HOOK:
+		e->u.hook.text = keep(c, e->u.hook.text);
+		break;
+	default:
+		break;
+	}
+}
+
+static void
+queued_free(struct queued *q)
+{
+	for (unsigned i = 0; i < q->copy.n; i++)
+		free(q->copy.strings[i]);
+	free(q);
+}
+
+static void
+step(struct daemon *d, struct event *e)
+{
+	int r;
+
+	e->now = clock_now(&d->clock);
+	e->wall = now_realtime();
+	r = core_step(d->core, e, d->effects);
+	if (r < 0)
+		log_error("the core refused an event (%s): %s; this is a mistake in dhashd, please report it",
+			  event_kind_name(e->kind), strerror(-r));
+	effects_apply(d, d->effects);
+}
+
+static void
+arm_timer(struct daemon *d)
+{
+	usec_t deadline = core_deadline(d->core), left;
+	struct timeval tv;
+
+	if (deadline == USEC_INFINITY) {
+		evtimer_del(d->timer);
+		return;
+	}
+	left = MAX(0, deadline - clock_now(&d->clock));
+	left = MIN(left, USEC_PER_HOUR); /* a suspended machine's timers may lag: look again */
+	tv.tv_sec = left / USEC_PER_SEC;
+	tv.tv_usec = left % USEC_PER_SEC;
+	evtimer_add(d->timer, &tv);
+}
+
+static void
+pump(struct daemon *d)
+{
+	struct event tick = {.kind = EV_TICK};
+
+	if (d->pumping)
+		return;
+	d->pumping = true;
+	for (;;) {
+		struct queued *q = d->queue;
+
+		if (q) {
+			d->queue = q->next;
+			if (!d->queue)
+				d->queue_tail = &d->queue;
+			step(d, &q->copy.event);
+			queued_free(q);
+		} else if (!d->stopping && core_deadline(d->core) <= clock_now(&d->clock)) {
+			step(d, &tick);
+		} else {
+			break;
+		}
+	}
+	d->pumping = false;
+	if (!d->stopping)
+		arm_timer(d);
+}
+
+void
+daemon_post(struct daemon *d, const struct event *e)
+{
+	struct queued *q;
+
+	if (d->stopping)
+		return;
+	q = xcalloc(1, sizeof *q);
+	q->copy.event = *e;
+	copy_strings(&q->copy);
+	*d->queue_tail = q;
+	d->queue_tail = &q->next;
+	pump(d);
+}
+
+/* --- targets --------------------------------------------------------------------------------------- */
+
+struct target *
+daemon_find(const struct daemon *d, const char *service, const char *environment)
+{
+	for (unsigned i = 0; i < d->n_targets; i++)
+		if (streq(d->targets[i]->service, service) &&
+		    streq(d->targets[i]->environment, environment))
+			return d->targets[i];
+	return NULL;
+}
+
+const struct conf_env *
+target_conf(const struct target *t)
+{
+	if (t->frozen && !dstate_ended(t->last_state))
+		return t->frozen;
+	return t->conf ? t->conf : t->frozen;
+}
+
+struct observer *
+target_observer(struct target *t)
+{
+	const struct conf_env *conf = target_conf(t);
+
+	if (t->observed != conf) {
+		observer_free(t->observer);
+		t->observer = conf ? observer_new(t->daemon->base, t->daemon->http, conf) : NULL;
+		t->observed = conf;
+	}
+	return t->observer;
+}
+
+static void
+target_free(struct target *t)
+{
+	if (!t)
+		return;
+	act_detach_all(t);
+	observer_free(t->observer);
+	conf_env_free(t->frozen);
+	free(t->service);
+	free(t->environment);
+	free(t);
+}
+
+void
+daemon_status_line(struct daemon *d)
+{
+	char text[256];
+	unsigned live = 0;
+	const struct target *shown = NULL;
+
+	for (unsigned i = 0; i < d->n_targets; i++)
+		if (d->targets[i]->live_id[0] && !dstate_ended(d->targets[i]->last_state)) {
+			live++;
+			shown = d->targets[i];
+		}
+	if (d->store && store_failed(d->store))
+		snprintf(text, sizeof text, "READ-ONLY: %.200s", store_failed(d->store));
+	else if (live == 1)
+		snprintf(text, sizeof text, "%u environments; %s/%s: %s %s", d->n_targets,
+			 shown->service, shown->environment, shown->live_id,
+			 dstate_label(shown->last_state));
+	else
+		snprintf(text, sizeof text, "%u environments; %u live deployments", d->n_targets, live);
+	notify_status(text);
+}
+
+/* --- recovery -------------------------------------------------------------------------------------- */
+
+/* An environment that left the configuration while its deployment was live is guarded to the end. */
+static struct target *
+target_recovered(struct daemon *d, const struct deployment *dep, const struct conf_env *frozen)
+{
+	struct target *t = daemon_find(d, dep->service, dep->environment);
+	struct event e = {.kind = EV_CONFIGURE};
+
+	if (t || dstate_ended(dep->state))
+		return t;
+	t = xcalloc(1, sizeof *t);
+	t->daemon = d;
+	t->handle = d->n_targets;
+	t->service = xstrdup(dep->service);
+	t->environment = xstrdup(dep->environment);
+	d->targets = xrealloc(d->targets, (d->n_targets + 1) * sizeof *d->targets);
+	d->targets[d->n_targets++] = t;
+	e.env = t->handle;
+	e.u.configure.service = t->service;
+	e.u.configure.environment = t->environment;
+	e.u.configure.policy = &frozen->policy;
+	step(d, &e);
+	return t;
+}
+
+static void
+recover_one(struct daemon *d, struct store_recovered *r)
+{
+	struct event e = {.kind = EV_RECOVER};
+	struct conf_env *frozen = NULL;
+	struct conf_errors errors = {0};
+	struct target *t;
+
+	if (!r->config || conf_env_parse(r->config, &frozen, &errors) < 0) {
+		log_event(LOG_KIND_CONFIG_ERROR, LOG_CRIT, NULL,
+			  "cannot read the configuration frozen with %s: %s; it is not guarded any more, "
+			  "look after %s/%s by hand",
+			  r->deployment.id, errors.n ? errors.v[0].text : "it is missing",
+			  r->deployment.service, r->deployment.environment);
+		conf_errors_free(&errors);
+		return;
+	}
+	r->deployment.policy = frozen->policy;
+	t = target_recovered(d, &r->deployment, frozen);
+	if (!t) {
+		conf_env_free(frozen);
+		return;
+	}
+	conf_env_free(t->frozen);
+	t->frozen = frozen;
+	str_copy(t->frozen_id, sizeof t->frozen_id, r->deployment.id);
+	str_copy(t->live_id, sizeof t->live_id, r->deployment.id);
+	t->last_state = r->deployment.state;
+	e.env = t->handle;
+	e.u.recover.deployment = &r->deployment;
+	e.u.recover.samples = r->samples;
+	e.u.recover.n_samples = r->n_samples;
+	e.u.recover.alerts = r->alerts;
+	e.u.recover.n_alerts = r->n_alerts;
+	step(d, &e);
+	if (!t->conf) {
+		e = (struct event){.kind = EV_REMOVE, .env = t->handle};
+		step(d, &e);
+	}
+}
+
+/* --- life ------------------------------------------------------------------------------------------ */
+
+static void
+on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	pump(arg);
+}
+
+static void
+on_watchdog(evutil_socket_t fd, short what, void *arg)
+{
+	notify_watchdog();
+}
+
+static void
+on_terminate(evutil_socket_t sig, short what, void *arg)
+{
+	struct daemon *d = arg;
+
+	log_event(LOG_KIND_DAEMON_STOP, LOG_INFO, NULL,
+		  "stopping; deployments go on where they are when dhashd starts again");
+	notify_stopping();
+	d->stopping = true;
+	event_base_loopbreak(d->base);
+}
+
+static void
+on_hangup(evutil_socket_t sig, short what, void *arg)
+{
+	daemon_reload(arg);
+}
+
+static void
+on_store_state(void *arg, const char *problem)
+{
+	struct daemon *d = arg;
+
+	if (problem)
+		log_event(LOG_KIND_STORE_ERROR, LOG_CRIT, NULL,
+			  "READ-ONLY: %s; nothing is decided or started until it can be written down",
+			  problem);
+	else
+		log_event(LOG_KIND_STORE_ERROR, LOG_NOTICE, NULL, "the store can be written again");
+	daemon_status_line(d);
+}
+
+/* Beside our own program in a build tree, else where it is installed. */
+static char *
+find_runner(void)
+{
+	char self[PATH_MAX_LEN], *slash, *beside;
+	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+
+	if (n > 0) {
+		self[n] = '\0';
+		slash = strrchr(self, '/');
+		beside = xasprintf("%.*s/dhash-hook", (int)(slash - self), self);
+		if (access(beside, X_OK) == 0)
+			return beside;
+		free(beside);
+	}
+	return xstrdup(DHASH_LIBEXECDIR "/dhash-hook");
+}
+
+static int
+open_store(struct daemon *d)
+{
+	char *path = xasprintf("%s/dhashd.db", d->options.state_dir), *aside = NULL;
+	int r = mkdir_p(d->options.state_dir, 0750);
+
+	if (r == 0)
+		r = store_open(d->base, path, &d->store, &aside);
+	if (aside)
+		log_event(LOG_KIND_STORE_ERROR, LOG_CRIT, NULL, "%s", aside);
+	if (r == -EBUSY)
+		log_error("cannot open %s: another dhashd has it; stop that one, or give --state another "
+			  "folder", path);
+	else if (r == -ENOTSUP)
+		log_error("cannot open %s: a newer version of dhashd wrote it; install that one again",
+			  path);
+	else if (r < 0)
+		log_error("cannot open %s: %s; check the folder's owner and space", path, strerror(-r));
+	else
+		store_on_state(d->store, on_store_state, d);
+	free(aside);
+	free(path);
+	return r;
+}
+
+static int
+open_socket(struct daemon *d)
+{
+	struct ctl_config cfg = {.path = d->options.socket_path};
+	char *error = NULL;
+	int r = notify_listen_fd(&cfg.fd);
+
+	if (r < 0) {
+		log_error("the service manager passed something else than one listening Unix socket: "
+			  "check dhashd.socket");
+		return r;
+	}
+	cfg.read_group = d->conf->read_group;
+	cfg.operate_group = d->conf->operate_group;
+	r = ctl_new(d->base, &cfg, &daemon_ctl_ops, d, &d->ctl, &error);
+	if (r < 0)
+		log_error("%s", error ? error : strerror(-r));
+	free(error);
+	return r;
+}
+
+static int
+load(struct daemon *d)
+{
+	struct store_clock last;
+	struct store_recovered *recovered;
+	struct event started = {.kind = EV_STARTED};
+	struct conf_errors errors = {0};
+	struct conf *conf;
+	size_t n;
+	int r = conf_load(d->options.confdir, &conf, &errors);
+
+	if (r < 0) {
+		conf_errors_log(&errors);
+		conf_errors_free(&errors);
+		d->exit_status = EX_CONFIG;
+		return r;
+	}
+	r = open_store(d);
+	if (r == 0)
+		r = store_load(d->store, &last, &recovered, &n);
+	if (r < 0) {
+		conf_free(conf);
+		return r;
+	}
+	clock_init(&d->clock, &last);
+	d->core = core_new();
+	r = worker_new(d->base, conf->worker_threads, &d->worker);
+	if (r == 0)
+		r = scribe_new(d->base, d->options.state_dir, &d->scribe);
+	if (r == 0)
+		r = http_pool_new(d->base, &d->http);
+	if (r == 0)
+		r = daemon_configure(d, conf);
+	for (size_t i = 0; r == 0 && i < n; i++)
+		recover_one(d, &recovered[i]);
+	store_recovered_free(recovered, n);
+	if (r == 0)
+		r = open_socket(d);
+	if (r == 0)
+		step(d, &started);
+	return r;
+}
+
+static int
+add_events(struct daemon *d)
+{
+	usec_t wd = notify_watchdog_interval();
+	struct timeval tv = {.tv_sec = wd / USEC_PER_SEC, .tv_usec = wd % USEC_PER_SEC};
+
+	d->timer = evtimer_new(d->base, on_timer, d);
+	d->watchdog = event_new(d->base, -1, EV_PERSIST, on_watchdog, d);
+	d->sigterm = evsignal_new(d->base, SIGTERM, on_terminate, d);
+	d->sigint = evsignal_new(d->base, SIGINT, on_terminate, d);
+	d->sighup = evsignal_new(d->base, SIGHUP, on_hangup, d);
+	if (!d->timer || !d->watchdog || !d->sigterm || !d->sigint || !d->sighup)
+		return -ENOMEM;
+	evsignal_add(d->sigterm, NULL);
+	evsignal_add(d->sigint, NULL);
+	evsignal_add(d->sighup, NULL);
+	if (wd > 0)
+		event_add(d->watchdog, &tv);
+	return 0;
+}
+
+static void
+free_event(struct event *e)
+{
+	if (e)
+		event_free(e);
+}
+
+static void
+unload(struct daemon *d)
+{
+	d->stopping = true;
+	ctl_free(d->ctl);
+	for (unsigned i = 0; i < d->n_targets; i++)
+		target_free(d->targets[i]);
+	free(d->targets);
+	http_pool_free(d->http);
+	worker_free(d->worker);
+	store_close(d->store);
+	scribe_free(d->scribe);
+	while (d->asked) {
+		struct asked *a = d->asked;
+
+		d->asked = a->next;
+		free(a->target);
+		free(a->reason);
+		free(a);
+	}
+	while (d->queue) {
+		struct queued *q = d->queue;
+
+		d->queue = q->next;
+		queued_free(q);
+	}
+	core_free(d->core);
+	conf_free(d->conf);
+	free(d->effects);
+	free(d->runner);
+	free_event(d->timer);
+	free_event(d->watchdog);
+	free_event(d->sigterm);
+	free_event(d->sigint);
+	free_event(d->sighup);
+	event_base_free(d->base);
+}
+
+int
+daemon_run(const struct daemon_options *options)
+{
+	struct daemon d = {.options = *options, .exit_status = EXIT_FAILURE};
+	int r;
+
+	signal(SIGPIPE, SIG_IGN);
+	evthread_use_pthreads();
+	d.base = event_base_new();
+	d.queue_tail = &d.queue;
+	d.effects = xcalloc(1, sizeof *d.effects);
+	d.runner = find_runner();
+	d.started_boottime = now_boottime();
+	d.started_wall = now_realtime();
+	r = d.base ? add_events(&d) : -ENOMEM;
+	if (r == 0)
+		r = load(&d);
+	if (r == 0) {
+		log_event(LOG_KIND_DAEMON_START, LOG_INFO, NULL,
+			  "dhashd " DHASH_VERSION " guards %u environments", d.n_targets);
+		daemon_status_line(&d);
+		notify_ready();
+		pump(&d);
+		event_base_dispatch(d.base);
+		d.exit_status = EXIT_SUCCESS;
+	}
+	unload(&d);
+	return d.exit_status;
+}

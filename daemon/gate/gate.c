@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "daemon/gate/gate.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <unistd.h>
+
+#include "common/util.h"
+#include "daemon/check/round.h"
+#include "daemon/conf.h"
+#include "daemon/run/hook.h"
+#include "daemon/store.h"
+
+struct run {
+	struct store *store;
+	struct observer *observer;
+	const struct conf_env *env;
+	char *tag; /* owned */
+	bool force;
+	gates_fn *fn;
+	void *arg;
+	long deployments; /* ever made here */
+	struct gates gates;
+};
+
+__attribute__((format(printf, 5, 6))) static void
+report(struct run *r, const char *name, bool ok, bool may_force, const char *fmt, ...)
+{
+	struct gate *g = &r->gates.v[r->gates.n++];
+	va_list ap;
+
+	g->name = name;
+	g->overridden = !ok && may_force && r->force;
+	g->ok = ok || g->overridden;
+	va_start(ap, fmt);
+	vsnprintf(g->text, sizeof g->text, fmt, ap);
+	va_end(ap);
+	r->gates.ok = r->gates.ok && g->ok;
+}
+
+static void
+finish(struct run *r)
+{
+	r->fn(r->arg, &r->gates);
+	free(r->tag);
+	free(r);
+}
+
+static void
+gate_hook(struct run *r, char *const *argv, const char *name)
+{
+	char *why = NULL;
+
+	if (!argv)
+		return;
+	if (hook_check(argv, r->env->working_directory, &why) < 0)
+		report(r, name, false, false, "%s", why);
+	else
+		report(r, name, true, false, "%s can be run", argv[0]);
+	free(why);
+}
+
+static void
+gate_artifact(struct run *r)
+{
+	struct specifiers s = {.environment = r->env->name, .tag = r->tag, .service = r->env->service};
+	char *path;
+
+	if (!r->env->artifact || r->env->deploy)
+		return;
+	path = specifiers_expand(r->env->artifact, &s);
+	if (access(path, R_OK) < 0)
+		report(r, "artifact", false, false, "cannot read %s: %s; build or fetch it first", path,
+		       strerror(errno));
+	else
+		report(r, "artifact", true, false, "%s is there", path);
+	free(path);
+}
+
+static void
+on_metrics(void *arg, int error, const char *text)
+{
+	struct run *r = arg;
+
+	if (error == 0)
+		report(r, "metrics", true, true, "%s", text);
+	else if (error != -ENOENT && r->deployments == 0)
+		report(r, "metrics", true, true, "not answering yet, as is to be expected before the "
+						 "first deployment (%s)", text);
+	else
+		report(r, "metrics", false, true, "%s", text);
+	finish(r);
+}
+
+static void
+gates_of_machine(struct run *r)
+{
+	gate_hook(r, r->env->deploy, "deploy-hook");
+	gate_hook(r, r->env->rollback, "rollback-hook");
+	gate_hook(r, r->env->restart, "restart-hook");
+	gate_artifact(r);
+	if (!r->env->metrics.url || observer_probe_metrics(r->observer, on_metrics, r) < 0)
+		finish(r);
+}
+
+static void
+on_facts(void *arg, int error, json_t *facts)
+{
+	struct run *r = arg;
+	const char *why = json_string_value(json_object_get(facts, "why"));
+
+	if (error) {
+		report(r, "history", false, false, "cannot ask the store about %s: %s", r->tag,
+		       strerror(-error));
+		finish(r);
+		return;
+	}
+	r->deployments = (long)json_integer_value(json_object_get(facts, "deployments"));
+	if (json_is_true(json_object_get(facts, "bad")))
+		report(r, "tag-not-bad", false, true,
+		       "%s is marked bad on %s (%s); deploy another tag, or override with "
+		       "--force --reason",
+		       r->tag, r->env->name, why ? why : "it was rolled back");
+	else
+		report(r, "tag-not-bad", true, true, "%s is not marked bad", r->tag);
+	json_decref(facts);
+	gates_of_machine(r);
+}
+
+static void
+ask_facts(struct run *r)
+{
+	store_tag_facts(r->store, r->env->service, r->env->name, r->tag, on_facts, r);
+}
+
+static void
+on_after_facts(void *arg, int error, json_t *facts)
+{
+	struct run *r = arg;
+	bool succeeded = !error && json_is_true(json_object_get(facts, "succeeded"));
+
+	if (succeeded)
+		report(r, "staging-first", true, true, "%s has succeeded on %s", r->tag, r->env->after);
+	else
+		report(r, "staging-first", false, true,
+		       "%s has not succeeded on %s, which comes first: dhash deploy --env %s --tag %s; "
+		       "or override with --force --reason",
+		       r->tag, r->env->after, r->env->after, r->tag);
+	json_decref(facts);
+	ask_facts(r);
+}
+
+void
+gates_run(struct store *store, struct observer *observer, const struct conf_env *env, const char *tag,
+	  bool force, gates_fn *fn, void *arg)
+{
+	struct run *r = xcalloc(1, sizeof *r);
+
+	r->store = store;
+	r->observer = observer;
+	r->env = env;
+	r->tag = xstrdup(tag);
+	r->force = force;
+	r->fn = fn;
+	r->arg = arg;
+	r->gates.ok = true;
+	if (env->after)
+		store_tag_facts(store, env->service, env->after, tag, on_after_facts, r);
+	else
+		ask_facts(r);
+}
+
+void
+gates_describe(const struct gates *g, char *buf, size_t n)
+{
+	size_t used = 0;
+
+	buf[0] = '\0';
+	for (size_t i = 0; i < g->n && used < n; i++) {
+		const struct gate *gate = &g->v[i];
+
+		if (gate->ok && !gate->overridden)
+			continue;
+		used += (size_t)snprintf(buf + used, n - used, "%s%s%s: %s", used ? "; " : "",
+					 gate->overridden ? "overridden: " : "", gate->name, gate->text);
+	}
+	if (buf[0] == '\0')
+		snprintf(buf, n, "all %zu gates passed", g->n);
+}

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "daemon/session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "common/util.h"
+#include "daemon/worker.h"
+
+struct scribe {
+	struct worker *worker; /* one thread: lines stay in order */
+	char *state_dir;       /* owned */
+};
+
+struct entry {
+	struct job job; /* first: entry_of() */
+	char *path;     /* owned */
+	char *text;     /* owned */
+	bool whole;     /* replace the file instead of appending */
+	int error;
+};
+
+int
+scribe_new(struct event_base *base, const char *state_dir, struct scribe **ret)
+{
+	struct scribe *s = xcalloc(1, sizeof *s);
+	int r = worker_new(base, 1, &s->worker);
+
+	if (r < 0) {
+		free(s);
+		return r;
+	}
+	s->state_dir = xstrdup(state_dir);
+	*ret = s;
+	return 0;
+}
+
+void
+scribe_free(struct scribe *s)
+{
+	if (!s)
+		return;
+	worker_drain(s->worker);
+	worker_free(s->worker);
+	free(s->state_dir);
+	free(s);
+}
+
+char *
+session_path(const char *state_dir, const char *id, const char *file)
+{
+	return xasprintf("%s/sessions/%s%s%s", state_dir, id, file ? "/" : "", file ? file : "");
+}
+
+int
+session_reserve(const char *state_dir, const char *id)
+{
+	char *sessions = xasprintf("%s/sessions", state_dir), *path = session_path(state_dir, id, NULL);
+	char *hooks = session_path(state_dir, id, "hooks");
+	int r = mkdir_p(sessions, 0750);
+
+	if (r == 0 && mkdir(path, 0750) < 0)
+		r = -errno;
+	if (r == 0 && mkdir(hooks, 0750) < 0)
+		r = -errno;
+	free(hooks);
+	free(path);
+	free(sessions);
+	return r;
+}
+
+static int
+append(const char *path, const char *text)
+{
+	size_t len = strlen(text), done = 0;
+	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640), r = 0;
+
+	if (fd < 0)
+		return -errno;
+	while (done < len && r == 0) {
+		ssize_t n = write(fd, text + done, len - done);
+
+		if (n >= 0)
+			done += (size_t)n;
+		else if (errno != EINTR)
+			r = -errno;
+	}
+	close(fd);
+	return r;
+}
+
+static void
+entry_work(struct job *j)
+{
+	struct entry *e = (struct entry *)j;
+
+	e->error = e->whole ? file_write_atomic(e->path, e->text, strlen(e->text), 0640)
+			    : append(e->path, e->text);
+}
+
+static void
+entry_done(struct job *j)
+{
+	struct entry *e = (struct entry *)j;
+
+	if (e->error)
+		log_event(LOG_KIND_STORE_ERROR, LOG_WARNING, NULL,
+			  "cannot write %s: %s; the database has it all the same", e->path,
+			  strerror(-e->error));
+	free(e->path);
+	free(e->text);
+	free(e);
+}
+
+static void
+submit(struct scribe *s, char *path, char *text, bool whole)
+{
+	struct entry *e = xcalloc(1, sizeof *e);
+
+	e->job.work = entry_work;
+	e->job.done = entry_done;
+	e->path = path;
+	e->text = text;
+	e->whole = whole;
+	worker_submit(s->worker, &e->job);
+}
+
+void
+session_log(struct scribe *s, const char *id, const char *file, usec_t wall, const char *fmt, ...)
+{
+	char stamp[USEC_TEXT_MAX], text[1024], *line;
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	line = str_escape(text);
+	submit(s, session_path(s->state_dir, id, file),
+	       xasprintf("%s %s\n", wall_format(stamp, wall), line), false);
+	free(line);
+}
+
+void
+session_begin(struct scribe *s, const struct deployment *d)
+{
+	char stamp[USEC_TEXT_MAX];
+
+	submit(s, session_path(s->state_dir, d->id, "session.log"),
+	       xasprintf("Deployment Session: %s\nService: %s\nEnvironment: %s\nRelease Tag: %s\n"
+			 "Deploy Lead: %s\nStart Time: %s\n",
+			 d->id, d->service, d->environment, d->tag, d->lead,
+			 wall_format(stamp, d->created_wall)),
+	       false);
+}
+
+void
+session_write(struct scribe *s, const char *id, const char *file, char *text)
+{
+	submit(s, session_path(s->state_dir, id, file), text, true);
+}
