@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opening the database: its settings, its check, and the numbered migrations. */
+
+#include "daemon/store_internal.h"
+
+#include <errno.h>
+#include <stddef.h>
+
+#include "common/util.h"
+
+#define TEXT(f) {#f, COL_TEXT, offsetof(struct deployment, f), sizeof(((struct deployment *)0)->f)}
+#define TIME(f) {#f, COL_TIME, offsetof(struct deployment, f), sizeof(usec_t)}
+#define UINT(f) {#f, COL_UINT, offsetof(struct deployment, f), sizeof(unsigned)}
+#define BOOL(f) {#f, COL_BOOL, offsetof(struct deployment, f), sizeof(bool)}
+
+const struct column deployment_columns[] = {
+	TEXT(id), TEXT(service), TEXT(environment), TEXT(tag), TEXT(previous_tag), TEXT(lead),
+	UINT(actor_uid), BOOL(forced), TEXT(reason),
+	{"state", COL_STATE, offsetof(struct deployment, state), sizeof(enum dstate)}, TEXT(outcome),
+	TIME(created_at), TIME(created_wall), TIME(entered_at), TIME(entered_wall), TIME(deployed_at),
+	TIME(t0), TIME(decided_at), TIME(decided_wall), TIME(restored_at), TIME(restored_wall),
+	TIME(ended_at), TIME(ended_wall), UINT(attempt), UINT(rollbacks), UINT(auto_rollbacks),
+	TEXT(rollback_reason), BOOL(rollback_auto), BOOL(rollback_forced), TEXT(rollback_to),
+	TEXT(rollback_file), TEXT(backup), TEXT(backup_sha256), TEXT(target), BOOL(target_verified),
+};
+const size_t deployment_columns_len = ARRAY_SIZE(deployment_columns);
+
+/*
+ * Migration i brings version i to i + 1, in one transaction with the new version's number.  Never
+ * change one that was released: add another.
+ */
+static const char *const migrations[] = {
+	"CREATE TABLE clock (id INTEGER PRIMARY KEY CHECK (id = 1), core INTEGER, wall INTEGER,"
+	" boottime INTEGER, boot_id TEXT);"
+	"CREATE TABLE deployments (id TEXT PRIMARY KEY, service TEXT, environment TEXT, tag TEXT,"
+	" previous_tag TEXT, lead TEXT, actor_uid INTEGER, forced INTEGER, reason TEXT, state TEXT,"
+	" outcome TEXT, created_at INTEGER, created_wall INTEGER, entered_at INTEGER,"
+	" entered_wall INTEGER, deployed_at INTEGER, t0 INTEGER, decided_at INTEGER,"
+	" decided_wall INTEGER, restored_at INTEGER, restored_wall INTEGER, ended_at INTEGER,"
+	" ended_wall INTEGER, attempt INTEGER, rollbacks INTEGER, auto_rollbacks INTEGER,"
+	" rollback_reason TEXT, rollback_auto INTEGER, rollback_forced INTEGER, rollback_to TEXT,"
+	" rollback_file TEXT, backup TEXT, backup_sha256 TEXT, target TEXT, target_verified INTEGER,"
+	" config TEXT);"
+	"CREATE INDEX deployments_by_place ON deployments (service, environment, created_at);"
+	"CREATE TABLE samples (deployment TEXT, at INTEGER, wall INTEGER, kind INTEGER, result INTEGER,"
+	" took INTEGER, flags INTEGER, detail TEXT, rate TEXT, latency TEXT);"
+	"CREATE INDEX samples_by_deployment ON samples (deployment, at);"
+	"CREATE TABLE decisions (deployment TEXT, at INTEGER, wall INTEGER, kind TEXT, automatic INTEGER,"
+	" actor_uid INTEGER, rule TEXT, text TEXT, evidence TEXT);"
+	"CREATE INDEX decisions_by_deployment ON decisions (deployment, at);"
+	"CREATE TABLE alerts (deployment TEXT, cause INTEGER, level INTEGER, raised_at INTEGER,"
+	" raised_wall INTEGER, resolved_at INTEGER, resolved_wall INTEGER, text TEXT,"
+	" PRIMARY KEY (deployment, cause, raised_at));"
+	"CREATE TABLE events (seq INTEGER PRIMARY KEY AUTOINCREMENT, service TEXT, environment TEXT,"
+	" deployment TEXT, json TEXT);"
+	"CREATE INDEX events_by_deployment ON events (deployment, seq);"
+	"CREATE TABLE backups (path TEXT PRIMARY KEY, sha256 TEXT, service TEXT, environment TEXT,"
+	" deployment TEXT, tag TEXT, emergency INTEGER, corrupt INTEGER, bytes INTEGER,"
+	" created_wall INTEGER, verified_wall INTEGER);"
+	"CREATE INDEX backups_by_place ON backups (service, environment, created_wall);"
+	"CREATE TABLE bad_tags (service TEXT, environment TEXT, tag TEXT, why TEXT, wall INTEGER,"
+	" PRIMARY KEY (service, environment, tag));"
+	"CREATE TABLE audit (wall INTEGER, uid INTEGER, pid INTEGER, act TEXT, target TEXT, reason TEXT,"
+	" granted INTEGER);",
+};
+
+int
+db_exec(sqlite3 *db, const char *sql)
+{
+	return sqlite3_exec(db, sql, NULL, NULL, NULL);
+}
+
+sqlite3_stmt *
+db_prepare(sqlite3 *db, const char *sql)
+{
+	sqlite3_stmt *s = NULL;
+
+	while ((s = sqlite3_next_stmt(db, s)))
+		if (streq(sqlite3_sql(s), sql) && !sqlite3_stmt_busy(s))
+			break;
+	if (!s && sqlite3_prepare_v3(db, sql, -1, SQLITE_PREPARE_PERSISTENT, &s, NULL) != SQLITE_OK)
+		return NULL;
+	sqlite3_clear_bindings(s);
+	return s;
+}
+
+static int
+pragma_number(sqlite3 *db, const char *sql, int *ret)
+{
+	sqlite3_stmt *s;
+	int r = sqlite3_prepare_v2(db, sql, -1, &s, NULL);
+
+	if (r != SQLITE_OK)
+		return r;
+	r = sqlite3_step(s);
+	if (r == SQLITE_ROW)
+		*ret = sqlite3_column_int(s, 0);
+	sqlite3_finalize(s);
+	return r == SQLITE_ROW ? SQLITE_OK : r;
+}
+
+/* quick_check says "ok" in one row, or what is wrong in several. */
+static int
+check(sqlite3 *db, char **ret_error)
+{
+	sqlite3_stmt *s;
+	int r = sqlite3_prepare_v2(db, "PRAGMA quick_check(1)", -1, &s, NULL);
+	const char *text;
+
+	if (r != SQLITE_OK)
+		return r;
+	r = sqlite3_step(s);
+	text = r == SQLITE_ROW ? (const char *)sqlite3_column_text(s, 0) : NULL;
+	if (r == SQLITE_ROW && text && streq(text, "ok")) {
+		r = SQLITE_OK;
+	} else if (r == SQLITE_ROW) {
+		*ret_error = xstrdup(text ? text : "damaged");
+		r = SQLITE_CORRUPT;
+	}
+	sqlite3_finalize(s);
+	return r;
+}
+
+static int
+migrate(sqlite3 *db)
+{
+	int version = 0, r = pragma_number(db, "PRAGMA user_version", &version);
+
+	if (r != SQLITE_OK)
+		return r;
+	if (version > (int)ARRAY_SIZE(migrations))
+		return SQLITE_SCHEMA; /* a newer dhashd wrote it */
+	for (; version < (int)ARRAY_SIZE(migrations); version++) {
+		char set[64];
+
+		snprintf(set, sizeof set, "PRAGMA user_version = %d", version + 1);
+		r = db_exec(db, "BEGIN IMMEDIATE");
+		if (r == SQLITE_OK)
+			r = db_exec(db, migrations[version]);
+		if (r == SQLITE_OK)
+			r = db_exec(db, set);
+		if (r == SQLITE_OK)
+			r = db_exec(db, "COMMIT");
+		if (r != SQLITE_OK) {
+			db_exec(db, "ROLLBACK");
+			return r;
+		}
+	}
+	return SQLITE_OK;
+}
+
+static int
+set_up(sqlite3 *db, char **ret_error)
+{
+	/* EXCLUSIVE before WAL: the index of the log then lives in memory, and nobody else gets in. */
+	static const char *const settings[] = {
+		"PRAGMA locking_mode = EXCLUSIVE",
+		"PRAGMA journal_mode = WAL",
+		"PRAGMA synchronous = FULL",
+		"PRAGMA foreign_keys = ON",
+		"PRAGMA cell_size_check = ON",
+		"BEGIN IMMEDIATE; COMMIT", /* takes the lock now, not at the first commit */
+	};
+	int r = SQLITE_OK, mode = 0;
+
+	for (size_t i = 0; r == SQLITE_OK && i < ARRAY_SIZE(settings); i++)
+		r = db_exec(db, settings[i]);
+	if (r == SQLITE_OK)
+		r = pragma_number(db, "PRAGMA synchronous", &mode);
+	if (r == SQLITE_OK && mode != 2) {
+		*ret_error = xstrdup("synchronous=FULL was not accepted");
+		return SQLITE_ERROR;
+	}
+	if (r == SQLITE_OK)
+		r = check(db, ret_error);
+	return r == SQLITE_OK ? migrate(db) : r;
+}
+
+int
+db_open(const char *path, sqlite3 **ret, char **ret_error)
+{
+	sqlite3 *db = NULL;
+	int r = sqlite3_open_v2(path, &db,
+				SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOFOLLOW |
+					SQLITE_OPEN_FULLMUTEX,
+				NULL);
+
+	*ret_error = NULL;
+	if (r == SQLITE_OK)
+		r = set_up(db, ret_error);
+	if (r != SQLITE_OK) {
+		if (!*ret_error)
+			*ret_error = xstrdup(db ? sqlite3_errmsg(db) : sqlite3_errstr(r));
+		sqlite3_close(db);
+		return r;
+	}
+	*ret = db;
+	return SQLITE_OK;
+}
