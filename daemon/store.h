@@ -26,7 +26,10 @@ struct batch;
  * else -errno.
  */
 int store_open(struct event_base *base, const char *path, struct store **ret, char **ret_note);
-/* Commits what is queued, then closes. */
+/*
+ * Tries once more to commit what is queued, answers what is due, and closes.  Batches that cannot be
+ * written then are dropped without their done().
+ */
 void store_close(struct store *s);
 /* NULL while all is well, else why commits cannot be made now. */
 const char *store_failed(const struct store *s);
@@ -120,8 +123,10 @@ void store_backup_rows(struct store *s, const char *service, const char *environ
 /* Shared JSON views of the core's structs, for store, status and events alike (json_view.c). */
 json_t *deployment_to_json(const struct deployment *d);
 json_t *sample_to_json(const struct sample *s);
+/* "since_ms" is null: only the caller knows what time it is. */
 json_t *evidence_to_json(const struct evidence *e);
 json_t *decision_to_json(const struct decision *d);
 json_t *alert_to_json(const struct alert *a);
+json_t *backup_to_json(const struct backup_row *b);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Rows into structs and JSON. */
+/* Rows into structs, and loading at the start. */
 
 #include <errno.h>
 #include <math.h>
@@ -7,10 +7,8 @@
 #include "common/util.h"
 #include "daemon/store_internal.h"
 
-enum { ROWS_MAX = 10000, LOADED_SAMPLES_MAX = 20000 };
-
 static void
-column_text(sqlite3_stmt *s, int i, char *dst, size_t n)
+db_column_text(sqlite3_stmt *s, int i, char *dst, size_t n)
 {
 	const char *text = (const char *)sqlite3_column_text(s, i);
 
@@ -26,7 +24,7 @@ read_column(sqlite3_stmt *s, int i, const struct column *c, struct deployment *d
 
 	switch (c->type) {
 	case COL_TEXT:
-		column_text(s, i, field, c->size);
+		db_column_text(s, i, field, c->size);
 		break;
 	case COL_TIME:
 		*(usec_t *)field = sqlite3_column_int64(s, i);
@@ -50,7 +48,7 @@ read_column(sqlite3_stmt *s, int i, const struct column *c, struct deployment *d
 
 /* "SELECT id, service, …, config FROM deployments <tail>" */
 static sqlite3_stmt *
-select_deployments(sqlite3 *db, const char *tail)
+db_select_deployments(sqlite3 *db, const char *tail)
 {
 	char sql[2048];
 	size_t n = (size_t)snprintf(sql, sizeof sql, "SELECT ");
@@ -62,7 +60,7 @@ select_deployments(sqlite3 *db, const char *tail)
 }
 
 static int
-read_deployment(sqlite3_stmt *s, struct deployment *d)
+db_read_deployment(sqlite3_stmt *s, struct deployment *d)
 {
 	memset(d, 0, sizeof *d);
 	for (size_t i = 0; i < deployment_columns_len; i++) {
@@ -75,7 +73,7 @@ read_deployment(sqlite3_stmt *s, struct deployment *d)
 }
 
 static int
-error_of(int r)
+db_errno(int r)
 {
 	return r == SQLITE_DONE || r == SQLITE_OK ? 0 : r == SQLITE_NOMEM ? -ENOMEM : -EIO;
 }
@@ -102,7 +100,7 @@ read_series(sqlite3_stmt *s, int i, struct series *ret)
 }
 
 static void
-read_sample(sqlite3_stmt *s, struct sample *p)
+db_read_sample(sqlite3_stmt *s, struct sample *p)
 {
 	int flags = sqlite3_column_int(s, 5);
 
@@ -115,7 +113,7 @@ read_sample(sqlite3_stmt *s, struct sample *p)
 	p->all_failed = flags & 1;
 	p->infra_critical = flags & 2;
 	p->infra_known = flags & 4;
-	column_text(s, 6, p->detail, sizeof p->detail);
+	db_column_text(s, 6, p->detail, sizeof p->detail);
 	if (p->kind == SAMPLE_METRICS) {
 		read_series(s, 7, &p->rate);
 		read_series(s, 8, &p->latency);
@@ -128,14 +126,14 @@ static void
 read_alert(sqlite3_stmt *s, struct alert *a)
 {
 	memset(a, 0, sizeof *a);
-	column_text(s, 0, a->deployment, sizeof a->deployment);
+	db_column_text(s, 0, a->deployment, sizeof a->deployment);
 	a->cause = (enum cause)sqlite3_column_int(s, 1);
 	a->level = (enum level)sqlite3_column_int(s, 2);
 	a->raised_at = sqlite3_column_int64(s, 3);
 	a->raised_wall = sqlite3_column_int64(s, 4);
 	a->resolved_at = sqlite3_column_int64(s, 5);
 	a->resolved_wall = sqlite3_column_int64(s, 6);
-	column_text(s, 7, a->text, sizeof a->text);
+	db_column_text(s, 7, a->text, sizeof a->text);
 }
 
 static bool
@@ -165,10 +163,10 @@ load_samples(sqlite3 *db, struct store_recovered *r)
 	sqlite3_bind_int(s, 3, LOADED_SAMPLES_MAX);
 	while ((rc = sqlite3_step(s)) == SQLITE_ROW) {
 		r->samples = xrealloc(r->samples, (r->n_samples + 1) * sizeof *r->samples);
-		read_sample(s, &r->samples[r->n_samples++]);
+		db_read_sample(s, &r->samples[r->n_samples++]);
 	}
 	sqlite3_reset(s);
-	return error_of(rc);
+	return db_errno(rc);
 }
 
 static int
@@ -190,7 +188,7 @@ load_alerts(sqlite3 *db, struct store_recovered *r)
 		r->alerts[r->n_alerts++] = a;
 	}
 	sqlite3_reset(s);
-	return error_of(rc);
+	return db_errno(rc);
 }
 
 static int
@@ -208,11 +206,11 @@ load_clock(sqlite3 *db, struct store_clock *c)
 		c->core = sqlite3_column_int64(s, 0);
 		c->wall = sqlite3_column_int64(s, 1);
 		c->boottime = sqlite3_column_int64(s, 2);
-		column_text(s, 3, c->boot_id, sizeof c->boot_id);
+		db_column_text(s, 3, c->boot_id, sizeof c->boot_id);
 		rc = SQLITE_DONE;
 	}
 	sqlite3_reset(s);
-	return error_of(rc);
+	return db_errno(rc);
 }
 
 int
@@ -223,7 +221,7 @@ db_load(sqlite3 *db, struct store_clock *ret_clock, struct store_recovered **ret
 	size_t n = 0;
 	int rc, r = load_clock(db, ret_clock);
 
-	s = select_deployments(db, "AS d WHERE d.rowid = (SELECT rowid FROM deployments WHERE service = "
+	s = db_select_deployments(db, "AS d WHERE d.rowid = (SELECT rowid FROM deployments WHERE service = "
 				   "d.service AND environment = d.environment ORDER BY created_at DESC, rowid "
 				   "DESC LIMIT 1)");
 	if (r < 0 || !s)
@@ -233,11 +231,11 @@ db_load(sqlite3 *db, struct store_clock *ret_clock, struct store_recovered **ret
 
 		v = xrealloc(v, (n + 1) * sizeof *v);
 		memset(&v[n], 0, sizeof v[n]);
-		r = read_deployment(s, &v[n].deployment);
+		r = db_read_deployment(s, &v[n].deployment);
 		v[n++].config = config ? xstrdup(config) : NULL;
 	}
 	if (r == 0)
-		r = error_of(rc);
+		r = db_errno(rc);
 	sqlite3_reset(s);
 	for (size_t i = 0; r == 0 && i < n; i++) {
 		r = load_alerts(db, &v[i]);
@@ -264,295 +262,3 @@ store_recovered_free(struct store_recovered *r, size_t n)
 	free(r);
 }
 
-/* --- queries ------------------------------------------------------------------------------------------- */
-
-static int
-limit_of(unsigned limit)
-{
-	return limit == 0 || limit > ROWS_MAX ? ROWS_MAX : (int)limit;
-}
-
-static void
-bind_filter(sqlite3_stmt *s, const struct store_filter *f)
-{
-	sqlite3_bind_text(s, 1, f->service, -1, SQLITE_STATIC); /* NULL binds NULL: any */
-	sqlite3_bind_text(s, 2, f->environment, -1, SQLITE_STATIC);
-	sqlite3_bind_int(s, 3, limit_of(f->limit));
-}
-
-#define BY_PLACE "WHERE (?1 IS NULL OR service = ?1) AND (?2 IS NULL OR environment = ?2) "
-
-json_t *
-db_history(sqlite3 *db, const struct store_filter *f, int *ret_error)
-{
-	sqlite3_stmt *s = select_deployments(db, BY_PLACE "ORDER BY created_at DESC, rowid DESC LIMIT ?3");
-	json_t *rows = json_array();
-	struct deployment d;
-	int rc = SQLITE_ERROR;
-
-	if (s)
-		bind_filter(s, f);
-	while (s && (rc = sqlite3_step(s)) == SQLITE_ROW)
-		if (read_deployment(s, &d) == 0)
-			json_array_append_new(rows, deployment_to_json(&d));
-	sqlite3_reset(s);
-	*ret_error = error_of(rc);
-	return rows;
-}
-
-static json_t *
-decisions_of(sqlite3 *db, const char *id, int *rc)
-{
-	sqlite3_stmt *s = db_prepare(db, "SELECT wall, kind, automatic, actor_uid, rule, text, evidence FROM "
-					 "decisions WHERE deployment = ?1 ORDER BY at, rowid");
-	json_t *rows = json_array();
-	char at[USEC_TEXT_MAX];
-
-	*rc = SQLITE_ERROR;
-	if (s)
-		sqlite3_bind_text(s, 1, id, -1, SQLITE_STATIC);
-	while (s && (*rc = sqlite3_step(s)) == SQLITE_ROW) {
-		const char *evidence = (const char *)sqlite3_column_text(s, 6);
-		json_t *ev = evidence ? json_loads(evidence, 0, NULL) : NULL;
-
-		json_array_append_new(
-			rows, json_pack("{s:s, s:s, s:b, s:i, s:s?, s:s, s:o}", "at",
-					wall_format(at, sqlite3_column_int64(s, 0)), "kind",
-					sqlite3_column_text(s, 1), "automatic", sqlite3_column_int(s, 2),
-					"actor_uid", sqlite3_column_int(s, 3), "rule",
-					sqlite3_column_text(s, 4), "text", sqlite3_column_text(s, 5),
-					"evidence", ev ? ev : json_null()));
-	}
-	sqlite3_reset(s);
-	return rows;
-}
-
-static json_t *
-alerts_of(sqlite3 *db, const char *id, int *rc)
-{
-	sqlite3_stmt *s = db_prepare(db, ALERT_COLUMNS "WHERE deployment = ?1 ORDER BY raised_at");
-	json_t *rows = json_array();
-	struct alert a;
-
-	*rc = SQLITE_ERROR;
-	if (s)
-		sqlite3_bind_text(s, 1, id, -1, SQLITE_STATIC);
-	while (s && (*rc = sqlite3_step(s)) == SQLITE_ROW) {
-		read_alert(s, &a);
-		if (alert_valid(&a))
-			json_array_append_new(rows, alert_to_json(&a));
-	}
-	sqlite3_reset(s);
-	return rows;
-}
-
-static json_t *
-samples_of(sqlite3 *db, const char *id, unsigned limit, int *rc)
-{
-	sqlite3_stmt *s = db_prepare(db, SAMPLE_COLUMNS "WHERE deployment = ?1 ORDER BY at DESC, rowid DESC "
-							"LIMIT ?2");
-	json_t *rows = json_array();
-	struct sample p;
-
-	*rc = SQLITE_ERROR;
-	if (s) {
-		sqlite3_bind_text(s, 1, id, -1, SQLITE_STATIC);
-		sqlite3_bind_int(s, 2, limit_of(limit));
-	}
-	while (s && (*rc = sqlite3_step(s)) == SQLITE_ROW) {
-		read_sample(s, &p);
-		json_array_insert_new(rows, 0, sample_to_json(&p));
-	}
-	sqlite3_reset(s);
-	return rows;
-}
-
-json_t *
-db_show(sqlite3 *db, const char *id, unsigned limit, int *ret_error)
-{
-	sqlite3_stmt *s = select_deployments(db, "WHERE id = ?1");
-	struct deployment d;
-	json_t *o;
-	int rc = SQLITE_ERROR, r;
-
-	if (s) {
-		sqlite3_bind_text(s, 1, id, -1, SQLITE_STATIC);
-		rc = sqlite3_step(s);
-	}
-	r = rc == SQLITE_ROW ? read_deployment(s, &d) : rc == SQLITE_DONE ? -ENOENT : error_of(rc);
-	sqlite3_reset(s);
-	*ret_error = r;
-	if (r < 0)
-		return NULL;
-	o = deployment_to_json(&d);
-	json_object_set_new(o, "decisions", decisions_of(db, id, &rc));
-	if (error_of(rc) == 0)
-		json_object_set_new(o, "alerts", alerts_of(db, id, &rc));
-	if (error_of(rc) == 0)
-		json_object_set_new(o, "samples", samples_of(db, id, limit, &rc));
-	*ret_error = error_of(rc);
-	return o;
-}
-
-json_t *
-db_events(sqlite3 *db, const struct store_filter *f, int *ret_error)
-{
-	sqlite3_stmt *s = db_prepare(db, "SELECT seq, json FROM events WHERE seq > ?1 AND "
-					 "(?2 IS NULL OR deployment = ?2) ORDER BY seq LIMIT ?3");
-	json_t *rows = json_array();
-	int rc = SQLITE_ERROR;
-
-	if (s) {
-		sqlite3_bind_int64(s, 1, f->after);
-		sqlite3_bind_text(s, 2, f->deployment, -1, SQLITE_STATIC);
-		sqlite3_bind_int(s, 3, limit_of(f->limit));
-	}
-	while (s && (rc = sqlite3_step(s)) == SQLITE_ROW) {
-		json_t *e = json_loads((const char *)sqlite3_column_text(s, 1), 0, NULL), *o;
-
-		o = json_pack("{s:I}", "seq", (json_int_t)sqlite3_column_int64(s, 0));
-		json_object_update_new(o, e ? e : json_object());
-		json_array_append_new(rows, o);
-	}
-	sqlite3_reset(s);
-	*ret_error = error_of(rc);
-	return rows;
-}
-
-#define BACKUP_COLUMNS                                                                             \
-	"SELECT path, sha256, service, environment, deployment, tag, emergency, corrupt, bytes, "        \
-	"created_wall, verified_wall FROM backups "
-
-static void
-read_backup(sqlite3_stmt *s, struct backup_row *b)
-{
-	memset(b, 0, sizeof *b);
-	column_text(s, 0, b->path, sizeof b->path);
-	column_text(s, 1, b->sha256, sizeof b->sha256);
-	column_text(s, 2, b->service, sizeof b->service);
-	column_text(s, 3, b->environment, sizeof b->environment);
-	column_text(s, 4, b->deployment, sizeof b->deployment);
-	column_text(s, 5, b->tag, sizeof b->tag);
-	b->emergency = sqlite3_column_int(s, 6) != 0;
-	b->corrupt = sqlite3_column_int(s, 7) != 0;
-	b->bytes = sqlite3_column_int64(s, 8);
-	b->created_wall = sqlite3_column_int64(s, 9);
-	b->verified_wall = sqlite3_column_int64(s, 10);
-}
-
-static json_t *
-backup_to_json(const struct backup_row *b)
-{
-	char created[USEC_TEXT_MAX], verified[USEC_TEXT_MAX];
-
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:I, s:s, s:s?}", "path", b->path,
-			 "sha256", b->sha256, "service", b->service, "environment", b->environment,
-			 "deployment", b->deployment, "tag", b->tag, "emergency", (int)b->emergency,
-			 "corrupt", (int)b->corrupt, "bytes", (json_int_t)b->bytes, "created_at",
-			 wall_format(created, b->created_wall), "verified_at",
-			 b->verified_wall ? wall_format(verified, b->verified_wall) : NULL);
-}
-
-json_t *
-db_backups(sqlite3 *db, const struct store_filter *f, int *ret_error)
-{
-	sqlite3_stmt *s = db_prepare(db, BACKUP_COLUMNS BY_PLACE "ORDER BY created_wall DESC LIMIT ?3");
-	json_t *rows = json_array();
-	struct backup_row b;
-	int rc = SQLITE_ERROR;
-
-	if (s)
-		bind_filter(s, f);
-	while (s && (rc = sqlite3_step(s)) == SQLITE_ROW) {
-		read_backup(s, &b);
-		json_array_append_new(rows, backup_to_json(&b));
-	}
-	sqlite3_reset(s);
-	*ret_error = error_of(rc);
-	return rows;
-}
-
-int
-db_backup_rows(sqlite3 *db, const char *service, const char *environment, usec_t before_wall,
-	       struct backup_row **ret, size_t *ret_n)
-{
-	sqlite3_stmt *s = db_prepare(db, BACKUP_COLUMNS "WHERE service = ?1 AND environment = ?2 AND "
-							"(?3 = 0 OR created_wall < ?3) ORDER BY created_wall "
-							"DESC");
-	struct backup_row *v = NULL;
-	size_t n = 0;
-	int rc;
-
-	if (!s)
-		return -EIO;
-	sqlite3_bind_text(s, 1, service, -1, SQLITE_STATIC);
-	sqlite3_bind_text(s, 2, environment, -1, SQLITE_STATIC);
-	sqlite3_bind_int64(s, 3, before_wall);
-	while ((rc = sqlite3_step(s)) == SQLITE_ROW) {
-		v = xrealloc(v, (n + 1) * sizeof *v);
-		read_backup(s, &v[n++]);
-	}
-	sqlite3_reset(s);
-	*ret = v;
-	*ret_n = n;
-	return error_of(rc);
-}
-
-static int
-one_text(sqlite3_stmt *s, char *buf, size_t n)
-{
-	int rc = s ? sqlite3_step(s) : SQLITE_ERROR;
-
-	if (rc == SQLITE_ROW)
-		column_text(s, 0, buf, n);
-	sqlite3_reset(s);
-	return rc;
-}
-
-static sqlite3_stmt *
-fact(sqlite3 *db, const char *sql, const char *service, const char *environment, const char *tag)
-{
-	sqlite3_stmt *s = db_prepare(db, sql);
-
-	if (!s)
-		return NULL;
-	sqlite3_bind_text(s, 1, service, -1, SQLITE_STATIC);
-	sqlite3_bind_text(s, 2, environment, -1, SQLITE_STATIC);
-	if (sqlite3_bind_parameter_count(s) > 2)
-		sqlite3_bind_text(s, 3, tag, -1, SQLITE_STATIC);
-	return s;
-}
-
-json_t *
-db_tag_facts(sqlite3 *db, const char *service, const char *environment, const char *tag, int *ret_error)
-{
-	char count[32] = "0", previous[TAG_MAX_LEN] = "", why[TEXT_MAX_LEN] = "", made[32] = "0";
-	int succeeded, bad, last, all;
-
-	/* The newest attempt of the tag here is the one that counts: a later rollback takes it back. */
-	succeeded = one_text(fact(db, "SELECT state = 'succeeded' FROM deployments WHERE service = ?1 AND "
-				      "environment = ?2 AND tag = ?3 AND deployed_at != 0 ORDER BY created_at "
-				      "DESC, rowid DESC LIMIT 1",
-				  service, environment, tag),
-			     count, sizeof count);
-	bad = one_text(fact(db, "SELECT why FROM bad_tags WHERE service = ?1 AND environment = ?2 AND "
-				"tag = ?3",
-			    service, environment, tag),
-		       why, sizeof why);
-	last = one_text(fact(db, "SELECT CASE WHEN state = 'rolled-back' THEN previous_tag ELSE tag END FROM "
-				 "deployments WHERE service = ?1 AND environment = ?2 AND deployed_at != 0 "
-				 "ORDER BY created_at DESC, rowid DESC LIMIT 1",
-			     service, environment, tag),
-			previous, sizeof previous);
-	all = one_text(fact(db, "SELECT count(*) FROM deployments WHERE service = ?1 AND environment = ?2 "
-				"AND deployed_at != 0",
-			    service, environment, tag),
-		       made, sizeof made);
-	*ret_error = succeeded == SQLITE_ERROR || bad == SQLITE_ERROR || last == SQLITE_ERROR ||
-				     all == SQLITE_ERROR
-			     ? -EIO
-			     : 0;
-	return json_pack("{s:b, s:b, s:s, s:s, s:I}", "succeeded", streq(count, "1"), "bad",
-			 bad == SQLITE_ROW, "why", why, "previous", previous, "deployments",
-			 (json_int_t)strtoll(made, NULL, 10));
-}

@@ -472,9 +472,6 @@ tell_bad(struct step *st, const struct sample *s)
 
 	if (s->result == RESULT_OK || (!live && st->env->guard.bad_streak != 1))
 		return;
-	if (s->kind == SAMPLE_METRICS && st->env->guard.seen[SAMPLE_METRICS] == 0 &&
-	    s->result == RESULT_NO_DATA)
-		return; /* the first scrape has nothing to differ from */
 	note(st, NOTE_SAMPLE, s->result == RESULT_BAD ? LEVEL_WARNING : LEVEL_NONE, _RULE_MAX,
 	     "%s %s: %s", sample_kind_name(s->kind), result_name(s->result), s->detail);
 }

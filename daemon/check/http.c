@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * libcurl asks us to watch sockets and one timer; we tell it what happened and when time is up.
+ *
+ * Rules that keep this sound: libcurl is called only from drive(), never from within its own callbacks;
+ * the timer is touched only where libcurl asks for it; a job is found by CURLINFO_PRIVATE, never by its
+ * socket, which libcurl may share between jobs; a finished handle is taken out before its answer is told.
+ */
+
+#include "daemon/check/http.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <event2/event.h>
+
+#include "common/util.h"
+
+enum { IDLE_HANDLES_MAX = 64, BODY_BEGIN = 4096 };
+
+struct http_job {
+	struct http_job *prev, *next;
+	struct http_pool *pool;
+	CURL *easy;
+	struct curl_slist *headers; /* owned */
+	http_fn *fn;
+	void *arg;
+	usec_t began;
+	size_t max_bytes, len, cap;
+	bool keep_body, connect_only, too_big;
+	char *body; /* owned */
+	char error[CURL_ERROR_SIZE];
+	char *url; /* owned */
+	usec_t timeout_usec;
+};
+
+struct http_pool {
+	struct event_base *base;
+	CURLM *multi;
+	struct event *timer;
+	struct http_job *jobs;
+	CURL *idle[IDLE_HANDLES_MAX];
+	unsigned n_idle;
+	bool failed_start; /* jobs that could not be started wait for their answer */
+	struct event *failed_ev;
+};
+
+static void drive(struct http_pool *p, curl_socket_t fd, int mask);
+
+/* --- events --------------------------------------------------------------------------------------------- */
+
+static void
+on_socket(evutil_socket_t fd, short what, void *arg)
+{
+	int mask = (what & EV_READ ? CURL_CSELECT_IN : 0) | (what & EV_WRITE ? CURL_CSELECT_OUT : 0);
+
+	drive(arg, fd, mask);
+}
+
+static void
+on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	drive(arg, CURL_SOCKET_TIMEOUT, 0);
+}
+
+static int
+watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
+{
+	struct http_pool *p = arg;
+	struct event *ev = socket_arg;
+	short mask = EV_PERSIST | (what & CURL_POLL_IN ? EV_READ : 0) | (what & CURL_POLL_OUT ? EV_WRITE : 0);
+
+	if (what == CURL_POLL_REMOVE) {
+		if (ev)
+			event_free(ev);
+		curl_multi_assign(p->multi, fd, NULL);
+		return 0;
+	}
+	if (!ev) {
+		ev = event_new(p->base, fd, mask, on_socket, p);
+		if (!ev)
+			return -1;
+		curl_multi_assign(p->multi, fd, ev);
+	} else {
+		event_del(ev);
+		event_assign(ev, p->base, fd, mask, on_socket, p);
+	}
+	return event_add(ev, NULL);
+}
+
+static int
+set_timer(CURLM *multi, long timeout_ms, void *arg)
+{
+	struct http_pool *p = arg;
+	struct timeval tv = {.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000};
+
+	return timeout_ms < 0 ? evtimer_del(p->timer) : evtimer_add(p->timer, &tv);
+}
+
+/* --- jobs ------------------------------------------------------------------------------------------------- */
+
+static size_t
+on_body(char *data, size_t size, size_t n, void *arg)
+{
+	struct http_job *j = arg;
+
+	n *= size;
+	if (n > j->max_bytes - MIN(j->len, j->max_bytes)) {
+		j->too_big = true;
+		return 0; /* libcurl's own limit does not see chunked bodies: stop here */
+	}
+	if (j->keep_body) {
+		while (j->cap < j->len + n + 1)
+			j->body = xrealloc(j->body, j->cap = j->cap ? j->cap * 2 : BODY_BEGIN);
+		memcpy(j->body + j->len, data, n);
+		j->body[j->len + n] = '\0';
+	}
+	j->len += n;
+	return n;
+}
+
+static void
+job_unlink(struct http_job *j)
+{
+	if (j->prev)
+		j->prev->next = j->next;
+	else
+		j->pool->jobs = j->next;
+	if (j->next)
+		j->next->prev = j->prev;
+}
+
+/* A handle that did its work keeps nothing of it; a few are kept for the next. */
+static void
+handle_release(struct http_pool *p, CURL *easy)
+{
+	if (!easy)
+		return;
+	if (p->n_idle == IDLE_HANDLES_MAX) {
+		curl_easy_cleanup(easy);
+		return;
+	}
+	curl_easy_reset(easy);
+	p->idle[p->n_idle++] = easy;
+}
+
+static void
+job_free(struct http_job *j)
+{
+	job_unlink(j);
+	curl_slist_free_all(j->headers);
+	handle_release(j->pool, j->easy);
+	free(j->body);
+	free(j->url);
+	free(j);
+}
+
+static enum http_failure
+failure_of(CURLcode code)
+{
+	switch (code) {
+	case CURLE_OK:
+		return HTTP_ANSWERED;
+	case CURLE_COULDNT_RESOLVE_HOST:
+	case CURLE_URL_MALFORMAT:
+	case CURLE_UNSUPPORTED_PROTOCOL:
+	case CURLE_OUT_OF_MEMORY:
+	case CURLE_FAILED_INIT:
+	case CURLE_SSL_CACERT_BADFILE:
+		return HTTP_OBSERVER;
+	default:
+		return HTTP_REFUSED;
+	}
+}
+
+/* The part of an address that says who it is. */
+static void
+host_of(const char *url, char *buf, size_t n)
+{
+	const char *begin = strstr(url, "://"), *end;
+
+	begin = begin ? begin + 3 : url;
+	end = begin + strcspn(begin, "/?#");
+	snprintf(buf, n, "%.*s", (int)(end - begin), begin);
+}
+
+static void
+describe(const struct http_job *j, CURLcode code, char *buf, size_t n)
+{
+	char host[128], span[USEC_TEXT_MAX];
+	long os_error = 0;
+
+	host_of(j->url, host, sizeof host);
+	curl_easy_getinfo(j->easy, CURLINFO_OS_ERRNO, &os_error);
+	if (j->too_big)
+		snprintf(buf, n, "the answer of %s is over %zu bytes", host, j->max_bytes);
+	else if (code == CURLE_OPERATION_TIMEDOUT)
+		snprintf(buf, n, "no answer from %s within %s", host, usec_format(span, j->timeout_usec));
+	else if (code == CURLE_COULDNT_CONNECT)
+		snprintf(buf, n, "cannot connect to %s: %s", host,
+			 os_error ? strerror((int)os_error) : "refused or unreachable");
+	else if (code == CURLE_COULDNT_RESOLVE_HOST)
+		snprintf(buf, n, "cannot resolve %s", host);
+	else
+		snprintf(buf, n, "%.100s: %.140s", host,
+			 j->error[0] ? j->error : curl_easy_strerror(code));
+}
+
+static void
+job_finish(struct http_job *j, CURLcode code)
+{
+	struct http_answer a = {.failure = failure_of(code), .body = j->body, .len = j->len};
+	char why[256] = "", *escaped = NULL;
+	http_fn *fn = j->fn;
+	void *arg = j->arg;
+
+	if (code != CURLE_OK)
+		describe(j, code, why, sizeof why);
+	escaped = str_escape(why);
+	a.why = escaped;
+	a.took = now_boottime() - j->began;
+	curl_easy_getinfo(j->easy, CURLINFO_RESPONSE_CODE, &a.status);
+	if (code == CURLE_OK && j->keep_body && !j->body)
+		a.body = j->body = xcalloc(1, 1);
+	j->fn = NULL;
+	fn(arg, &a);
+	free(escaped);
+	job_free(j);
+}
+
+static void
+drain(struct http_pool *p)
+{
+	CURLMsg *m;
+	int left;
+
+	while ((m = curl_multi_info_read(p->multi, &left))) {
+		CURL *easy = m->easy_handle;
+		CURLcode code = m->data.result;
+		struct http_job *j = NULL;
+
+		if (m->msg != CURLMSG_DONE)
+			continue;
+		curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&j);
+		curl_multi_remove_handle(p->multi, easy);
+		job_finish(j, code);
+	}
+}
+
+static void
+drive(struct http_pool *p, curl_socket_t fd, int mask)
+{
+	int running;
+
+	curl_multi_socket_action(p->multi, fd, mask, &running);
+	drain(p);
+}
+
+/* --- starting --------------------------------------------------------------------------------------------- */
+
+static bool
+configure(struct http_job *j, const struct http_request *r)
+{
+	CURL *e = j->easy;
+	long ms = (long)((r->timeout_usec + USEC_PER_MSEC - 1) / USEC_PER_MSEC);
+	CURLcode c = CURLE_OK;
+
+	c |= curl_easy_setopt(e, CURLOPT_URL, r->url);
+	c |= curl_easy_setopt(e, CURLOPT_PRIVATE, j);
+	c |= curl_easy_setopt(e, CURLOPT_ERRORBUFFER, j->error);
+	c |= curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
+	c |= curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L); /* a stuck resolver must not hold the loop */
+	c |= curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
+	c |= curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
+	c |= curl_easy_setopt(e, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
+	c |= curl_easy_setopt(e, CURLOPT_PROXY, "");
+	c |= curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, ms);
+	c |= curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, ms);
+	/* Kept connections need no resolving; a new one always resolves afresh. */
+	c |= curl_easy_setopt(e, CURLOPT_DNS_CACHE_TIMEOUT, 0L);
+	c |= curl_easy_setopt(e, CURLOPT_USERAGENT, "dhashd/" DHASH_VERSION);
+	c |= curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
+	c |= curl_easy_setopt(e, CURLOPT_WRITEDATA, j);
+	c |= curl_easy_setopt(e, CURLOPT_CONNECT_ONLY, r->connect_only ? 1L : 0L);
+	if (r->accept) {
+		char *header = xasprintf("Accept: %s", r->accept);
+
+		j->headers = curl_slist_append(NULL, header);
+		free(header);
+		c |= curl_easy_setopt(e, CURLOPT_HTTPHEADER, j->headers);
+	}
+	return c == CURLE_OK;
+}
+
+/* Jobs that libcurl refused are answered from the loop, like all others. */
+static void
+on_failed(evutil_socket_t fd, short what, void *arg)
+{
+	struct http_pool *p = arg;
+	struct http_job *j = p->jobs;
+
+	while (j) {
+		struct http_job *next = j->next;
+
+		if (j->cap == SIZE_MAX) {
+			j->cap = 0;
+			job_finish(j, CURLE_FAILED_INIT);
+			next = p->jobs; /* the callback may have changed the list */
+		}
+		j = next;
+	}
+}
+
+struct http_job *
+http_start(struct http_pool *p, const struct http_request *r, http_fn *fn, void *arg)
+{
+	struct http_job *j = xcalloc(1, sizeof *j);
+
+	j->pool = p;
+	j->fn = fn;
+	j->arg = arg;
+	j->began = now_boottime();
+	j->max_bytes = r->max_bytes;
+	j->keep_body = r->keep_body;
+	j->connect_only = r->connect_only;
+	j->timeout_usec = r->timeout_usec;
+	j->url = xstrdup(r->url);
+	j->next = p->jobs;
+	if (p->jobs)
+		p->jobs->prev = j;
+	p->jobs = j;
+	j->easy = p->n_idle > 0 ? p->idle[--p->n_idle] : curl_easy_init();
+	if (!j->easy || !configure(j, r) || curl_multi_add_handle(p->multi, j->easy) != CURLM_OK) {
+		j->cap = SIZE_MAX; /* marks it for on_failed() */
+		event_active(p->failed_ev, EV_TIMEOUT, 1);
+	}
+	return j;
+}
+
+void
+http_cancel(struct http_job *j)
+{
+	if (!j || !j->fn)
+		return; /* its answer is being told right now */
+	if (j->easy && j->cap != SIZE_MAX)
+		curl_multi_remove_handle(j->pool->multi, j->easy);
+	job_free(j);
+}
+
+/* --- life --------------------------------------------------------------------------------------------------- */
+
+int
+http_pool_new(struct event_base *base, struct http_pool **ret)
+{
+	struct http_pool *p;
+
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+		return -ENOMEM;
+	p = xcalloc(1, sizeof *p);
+	p->base = base;
+	p->multi = curl_multi_init();
+	p->timer = evtimer_new(base, on_timer, p);
+	p->failed_ev = event_new(base, -1, 0, on_failed, p);
+	if (!p->multi || !p->timer || !p->failed_ev) {
+		http_pool_free(p);
+		return -ENOMEM;
+	}
+	curl_multi_setopt(p->multi, CURLMOPT_SOCKETFUNCTION, watch_socket);
+	curl_multi_setopt(p->multi, CURLMOPT_SOCKETDATA, p);
+	curl_multi_setopt(p->multi, CURLMOPT_TIMERFUNCTION, set_timer);
+	curl_multi_setopt(p->multi, CURLMOPT_TIMERDATA, p);
+	curl_multi_setopt(p->multi, CURLMOPT_MAXCONNECTS, 10000L);
+	*ret = p;
+	return 0;
+}
+
+void
+http_pool_free(struct http_pool *p)
+{
+	if (!p)
+		return;
+	while (p->jobs)
+		http_cancel(p->jobs);
+	while (p->n_idle > 0)
+		curl_easy_cleanup(p->idle[--p->n_idle]);
+	if (p->multi)
+		curl_multi_cleanup(p->multi);
+	if (p->timer)
+		event_free(p->timer);
+	if (p->failed_ev)
+		event_free(p->failed_ev);
+	free(p);
+	curl_global_cleanup();
+}

@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "daemon/check/metrics.h"
+
+#include <errno.h>
+#include <math.h>
+
+#include "common/util.h"
+#include "daemon/check/prom.h"
+#include "daemon/conf.h"
+
+enum source { SRC_REQUESTS, SRC_ERRORS, SRC_LATENCY, SRC_ERROR_RATIO, SRC_P95, _SRC_MAX };
+
+enum { BUCKETS_MAX = 256, SERIES_MAX = 200000 };
+
+/* A series is known by two independent hashes of its source and labels; 0 marks a free place. */
+struct counter {
+	uint64_t key, key2;
+	double value;
+};
+
+struct table {
+	struct counter *v; /* owned; open addressing */
+	size_t cap, n;
+};
+
+struct metrics {
+	struct selector *selectors[_SRC_MAX]; /* owned; NULL = not configured */
+	char *names[_SRC_MAX];                /* owned: what the exposition calls it */
+	struct metrics_limits limits;
+	struct table last;
+	usec_t last_at; /* 0 = nothing to differ from */
+};
+
+/* One scrape in the taking. */
+struct scrape {
+	const struct metrics *m;
+	struct table now;
+	bool seen[_SRC_MAX];
+	double increase[_SRC_MAX], gauge[_SRC_MAX];
+	double le[BUCKETS_MAX], count[BUCKETS_MAX];
+	size_t n_buckets;
+	bool too_many;
+};
+
+/* --- the table ------------------------------------------------------------------------------------------- */
+
+static void
+table_free(struct table *t)
+{
+	free(t->v);
+	*t = (struct table){0};
+}
+
+static struct counter *
+table_place(const struct table *t, uint64_t key, uint64_t key2)
+{
+	for (size_t i = key & (t->cap - 1);; i = (i + 1) & (t->cap - 1))
+		if (t->v[i].key == 0 || (t->v[i].key == key && t->v[i].key2 == key2))
+			return &t->v[i];
+}
+
+static void
+table_grow(struct table *t)
+{
+	struct table bigger = {.cap = t->cap ? t->cap * 2 : 64, .n = t->n};
+
+	bigger.v = xcalloc(bigger.cap, sizeof *bigger.v);
+	for (size_t i = 0; i < t->cap; i++)
+		if (t->v[i].key)
+			*table_place(&bigger, t->v[i].key, t->v[i].key2) = t->v[i];
+	free(t->v);
+	*t = bigger;
+}
+
+static const struct counter *
+table_find(const struct table *t, uint64_t key, uint64_t key2)
+{
+	const struct counter *c = t->cap ? table_place(t, key, key2) : NULL;
+
+	return c && c->key ? c : NULL;
+}
+
+static void
+table_put(struct table *t, uint64_t key, uint64_t key2, double value)
+{
+	struct counter *c;
+
+	if (t->n * 2 >= t->cap)
+		table_grow(t);
+	c = table_place(t, key, key2);
+	t->n += c->key == 0;
+	*c = (struct counter){key, key2, value};
+}
+
+static uint64_t
+hash(uint64_t h, const char *s)
+{
+	for (; *s; s++)
+		h = (h ^ (unsigned char)*s) * 0x100000001b3ull; /* FNV-1a */
+	return (h ^ 0xff) * 0x100000001b3ull;
+}
+
+/* Labels may come in any order: their hashes are added. `le` as a number, so that 1 is 1.0. */
+static void
+series_key(enum source src, const struct label *l, size_t n, double le, uint64_t *ret, uint64_t *ret2)
+{
+	uint64_t a = 0xcbf29ce484222325ull + (uint64_t)src, b = 0x84222325cbf29ce4ull + (uint64_t)src;
+	char bound[32];
+
+	for (size_t i = 0; i < n; i++) {
+		if (src == SRC_LATENCY && streq(l[i].name, "le"))
+			continue;
+		a += hash(hash(0x9e3779b97f4a7c15ull, l[i].name), l[i].value);
+		b += hash(hash(0xc2b2ae3d27d4eb4full, l[i].name), l[i].value);
+	}
+	snprintf(bound, sizeof bound, "%.17g", le);
+	a = hash(a, bound);
+	b = hash(b, bound);
+	*ret = a ? a : 1;
+	*ret2 = b;
+}
+
+/* --- one sample of the exposition ---------------------------------------------------------------------- */
+
+/* Since the last scrape, resets handled as Prometheus does; false: nothing to differ from. */
+static bool
+difference(struct scrape *s, enum source src, const struct label *l, size_t n, double le, double value,
+	   double *ret)
+{
+	const struct counter *before;
+	uint64_t key, key2;
+
+	if (isnan(value) || s->now.n >= SERIES_MAX) {
+		s->too_many |= s->now.n >= SERIES_MAX;
+		return false;
+	}
+	series_key(src, l, n, le, &key, &key2);
+	before = s->m->last_at ? table_find(&s->m->last, key, key2) : NULL;
+	table_put(&s->now, key, key2, value);
+	if (!before)
+		return false;
+	*ret = value < before->value ? value : value - before->value;
+	return true;
+}
+
+static void
+take_counter(struct scrape *s, enum source src, const struct label *l, size_t n, double value)
+{
+	double d;
+
+	s->seen[src] = true;
+	if (selector_matches(s->m->selectors[src], l, n) && difference(s, src, l, n, 0, value, &d))
+		s->increase[src] += d;
+}
+
+static void
+take_gauge(struct scrape *s, enum source src, const struct label *l, size_t n, double value)
+{
+	s->seen[src] = true;
+	/* Several series: the worst one counts. */
+	if (selector_matches(s->m->selectors[src], l, n) && !isnan(value))
+		s->gauge[src] = isnan(s->gauge[src]) ? value : fmax(s->gauge[src], value);
+}
+
+static void
+take_bucket(struct scrape *s, const struct label *l, size_t n, double value)
+{
+	const char *text = NULL;
+	double le, d;
+	size_t i = 0;
+	char *end;
+
+	for (size_t k = 0; k < n; k++)
+		if (streq(l[k].name, "le"))
+			text = l[k].value;
+	if (!text)
+		return;
+	le = strtod(text, &end);
+	if (*end || end == text || isnan(le))
+		return;
+	s->seen[SRC_LATENCY] = true;
+	if (!selector_matches(s->m->selectors[SRC_LATENCY], l, n) ||
+	    !difference(s, SRC_LATENCY, l, n, le, value, &d))
+		return;
+	while (i < s->n_buckets && s->le[i] != le)
+		i++;
+	if (i == BUCKETS_MAX) {
+		s->too_many = true;
+		return;
+	}
+	if (i == s->n_buckets) {
+		s->le[i] = le;
+		s->count[i] = 0;
+		s->n_buckets++;
+	}
+	s->count[i] += d;
+}
+
+static void
+on_sample(void *arg, const char *name, const struct label *labels, size_t n, double value)
+{
+	struct scrape *s = arg;
+
+	for (int src = 0; src < _SRC_MAX; src++) {
+		if (!s->m->names[src] || !streq(s->m->names[src], name))
+			continue;
+		if (src == SRC_LATENCY)
+			take_bucket(s, labels, n, value);
+		else if (src == SRC_ERROR_RATIO || src == SRC_P95)
+			take_gauge(s, src, labels, n, value);
+		else
+			take_counter(s, src, labels, n, value);
+	}
+}
+
+/* --- results ----------------------------------------------------------------------------------------------- */
+
+/* Requests slower than the limit: all less those in the bucket at it, or at the nearest bound below. */
+static double
+slower(const struct scrape *s, double limit, double *ret_bound)
+{
+	double total = 0, fast = 0, bound = -INFINITY;
+
+	for (size_t i = 0; i < s->n_buckets; i++) {
+		if (isinf(s->le[i]) && s->le[i] > 0)
+			total = s->count[i];
+		else if (s->le[i] <= limit && s->le[i] > bound) {
+			bound = s->le[i];
+			fast = s->count[i];
+		}
+	}
+	*ret_bound = bound;
+	return fmax(0, total - fast);
+}
+
+static double
+total_of(const struct scrape *s)
+{
+	for (size_t i = 0; i < s->n_buckets; i++)
+		if (isinf(s->le[i]) && s->le[i] > 0)
+			return s->count[i];
+	return 0;
+}
+
+static void
+rate_result(const struct scrape *s, usec_t span, struct series *ret)
+{
+	if (s->m->selectors[SRC_ERROR_RATIO]) {
+		ret->gauge = true;
+		ret->value = s->gauge[SRC_ERROR_RATIO];
+		ret->result = isnan(ret->value) ? RESULT_NO_DATA : RESULT_OK;
+		ret->span = span;
+		return;
+	}
+	if (!s->m->selectors[SRC_REQUESTS] || s->m->last_at == 0)
+		return;
+	ret->result = RESULT_OK;
+	ret->span = span;
+	ret->total = s->increase[SRC_REQUESTS];
+	/* Two selectors may disagree by a request that came between: a share is never over 1. */
+	ret->bad = ret->bad_warn = fmin(s->increase[SRC_ERRORS], ret->total);
+	ret->value = ret->total > 0 ? ret->bad / ret->total : NAN;
+}
+
+static void
+latency_result(struct scrape *s, usec_t span, struct series *ret, char *detail, size_t n)
+{
+	double bound;
+
+	if (s->m->selectors[SRC_P95]) {
+		ret->gauge = true;
+		ret->value = s->gauge[SRC_P95];
+		ret->result = isnan(ret->value) ? RESULT_NO_DATA : RESULT_OK;
+		ret->span = span;
+		return;
+	}
+	if (!s->m->selectors[SRC_LATENCY] || s->m->last_at == 0)
+		return;
+	ret->result = RESULT_OK;
+	ret->span = span;
+	ret->total = total_of(s);
+	ret->bad_warn = slower(s, s->m->limits.latency_warn, &bound);
+	ret->bad = slower(s, s->m->limits.latency_limit, &bound);
+	if (s->n_buckets > 0 && bound != s->m->limits.latency_limit)
+		snprintf(detail, n, "no bucket at the limit of %gs: %gs, the next below, is used",
+			 s->m->limits.latency_limit, isinf(bound) ? 0 : bound);
+	ret->value = prom_quantile(0.95, s->le, s->count, s->n_buckets);
+}
+
+static void
+missing_names(const struct scrape *s, char *buf, size_t n)
+{
+	size_t used = 0;
+
+	buf[0] = '\0';
+	for (int src = 0; src < _SRC_MAX && used < n; src++)
+		if (s->m->names[src] && !s->seen[src])
+			used += (size_t)snprintf(buf + used, n - used, "%s%s", used ? ", " : "",
+						 s->m->names[src]);
+}
+
+static void
+scrape_init(struct scrape *s, const struct metrics *m)
+{
+	memset(s, 0, sizeof *s);
+	s->m = m;
+	for (int src = 0; src < _SRC_MAX; src++)
+		s->gauge[src] = NAN;
+}
+
+void
+metrics_take(struct metrics *m, char *text, size_t len, usec_t at, struct sample *ret)
+{
+	struct scrape s;
+	char *error = NULL, missing[128];
+
+	scrape_init(&s, m);
+	ret->rate = ret->latency = (struct series){.result = RESULT_NO_DATA, .value = NAN};
+	ret->result = RESULT_NO_DATA;
+	if (prom_parse(text, len, on_sample, &s, &error) < 0) {
+		str_copy(ret->detail, sizeof ret->detail, error);
+		free(error);
+		table_free(&s.now);
+		return;
+	}
+	missing_names(&s, missing, sizeof missing);
+	if (missing[0]) {
+		snprintf(ret->detail, sizeof ret->detail, "the source has no %s", missing);
+		table_free(&s.now);
+		return;
+	}
+	ret->result = RESULT_OK;
+	rate_result(&s, at - m->last_at, &ret->rate);
+	latency_result(&s, at - m->last_at, &ret->latency, ret->detail, sizeof ret->detail);
+	if (s.too_many)
+		str_copy(ret->detail, sizeof ret->detail, "too many series: the rest was passed over");
+	else if (m->last_at == 0)
+		str_copy(ret->detail, sizeof ret->detail, "first scrape: differences begin with the next");
+	table_free(&m->last);
+	m->last = s.now;
+	m->last_at = at;
+}
+
+int
+metrics_probe(struct metrics *m, char *text, size_t len, char **ret_text)
+{
+	struct scrape s;
+	char missing[256];
+	int r;
+
+	scrape_init(&s, m);
+	r = prom_parse(text, len, on_sample, &s, ret_text);
+	table_free(&s.now);
+	if (r < 0)
+		return r;
+	missing_names(&s, missing, sizeof missing);
+	if (missing[0]) {
+		*ret_text = xasprintf("the source has no %s: correct [Metrics], or the service's exporter",
+				      missing);
+		return -ENOENT;
+	}
+	*ret_text = xstrdup("the source has every configured metric");
+	return 0;
+}
+
+/* --- life ------------------------------------------------------------------------------------------------------ */
+
+static int
+set_selector(struct metrics *m, enum source src, const char *text, const char *suffix, char **ret_error)
+{
+	int r;
+
+	if (!text)
+		return 0;
+	r = selector_parse(text, &m->selectors[src], ret_error);
+	if (r == 0)
+		m->names[src] = xasprintf("%s%s", selector_name(m->selectors[src]), suffix);
+	return r;
+}
+
+int
+metrics_new(const struct conf_metrics *conf, const struct metrics_limits *limits, struct metrics **ret,
+	    char **ret_error)
+{
+	struct metrics *m = xcalloc(1, sizeof *m);
+	int r;
+
+	m->limits = *limits;
+	r = set_selector(m, SRC_REQUESTS, conf->requests, "", ret_error);
+	if (r == 0)
+		r = set_selector(m, SRC_ERRORS, conf->errors, "", ret_error);
+	if (r == 0)
+		r = set_selector(m, SRC_LATENCY, conf->latency, "_bucket", ret_error);
+	if (r == 0)
+		r = set_selector(m, SRC_ERROR_RATIO, conf->error_ratio, "", ret_error);
+	if (r == 0)
+		r = set_selector(m, SRC_P95, conf->p95, "", ret_error);
+	if (r < 0) {
+		metrics_free(m);
+		return r;
+	}
+	*ret = m;
+	return 0;
+}
+
+void
+metrics_reset(struct metrics *m)
+{
+	table_free(&m->last);
+	m->last_at = 0;
+}
+
+void
+metrics_free(struct metrics *m)
+{
+	if (!m)
+		return;
+	for (int src = 0; src < _SRC_MAX; src++) {
+		selector_free(m->selectors[src]);
+		free(m->names[src]);
+	}
+	table_free(&m->last);
+	free(m);
+}
