@@ -89,7 +89,7 @@ $(BUILD)/dhashd: $(call obj,daemon/main.c) $(LIBDAEMON) $(LIBCORE) $(LIBCOMMON)
 $(BUILD)/dhash: $(call obj,client/main.c) $(LIBCLIENT) $(LIBCOMMON)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(CLIENT_LIBS)
 
-$(BUILD)/dhash-hook: $(call obj,$(RUNNER_SRC) daemon/run/request.c) $(LIBCOMMON)
+$(BUILD)/dhash-hook: $(call obj,$(RUNNER_SRC) $(addprefix daemon/run/,request.c program.c command.c)) $(LIBCOMMON)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(call pkgs,jansson)
 
 $(LIBCOMMON): $(call obj,$(COMMON_SRC))

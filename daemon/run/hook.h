@@ -3,13 +3,14 @@
 #define DHASH_RUN_HOOK_H
 
 /*
- * Runs a hook through the runner program (dhash-hook), which outlives the daemon: it takes a request
- * file, writes `started` (O_EXCL, fsync) before the command begins, supervises it, and writes `result`
- * (atomically).  Files, in FOLDER: <txid>.request, <txid>.started, <txid>.result, and the output log.
+ * Runs a hook through the runner program (dhash-hook), which outlives the daemon: it takes a
+ * request file, writes `started` (O_EXCL, fsync) before the command begins, supervises it, and
+ * writes `result` (atomically).  Files, in FOLDER: <txid>.request, <txid>.started, <txid>.result,
+ * and the output log.
  *
- * hook_ensure() is idempotent by txid and is the recovery table of the design: result there → report
- * it; started and runner alive → attach; started and runner gone → HOOK_UNKNOWN; not started → start.
- * Two runners of one txid race for O_EXCL: one wins, the other only waits.
+ * hook_ensure() is idempotent by txid and is the recovery table of the design: result there →
+ * report it; started and runner alive → attach; started and runner gone → HOOK_UNKNOWN; not started
+ * → start. Two runners of one txid race for O_EXCL: one wins, the other only waits.
  */
 
 #include "daemon/core/core.h"
@@ -31,11 +32,12 @@ struct hook_request {
 
 struct hook_result {
 	enum hook_outcome outcome;
-	int exit_status;   /* -1 when it ended by a signal or did not run */
-	int signal;        /* 0 when none */
+	int exit_status; /* -1 when it ended by a signal or did not run */
+	int signal;      /* 0 when none */
 	bool timed_out, truncated;
 	usec_t took;
-	char text[256];    /* "exit status 3 after 1.2s", "killed: still running at its deadline of 30min" */
+	char text[256]; /* "exit status 3 after 1.2s", "killed: still running at its deadline of
+			   30min" */
 };
 
 /* `done` runs on the loop, once, never from within hook_ensure().  Errors of starting are reported
@@ -47,8 +49,9 @@ void hook_detach(struct hook *h);
 /* TERM, then KILL, of the runner's command; done still comes. */
 void hook_cancel(struct hook *h);
 
-/* Whether argv[0] could be run: regular file, executable, not writable by others, its folder neither;
- * a relative name is taken from `directory`.  Returns 0, or -errno with *ret_why (owned). */
+/* Whether argv[0] could be run: regular file, executable, not writable by others, its folder
+ * neither; a relative name is taken from `directory`.  Returns 0, or -errno with *ret_why (owned).
+ */
 int hook_check(char *const *argv, const char *directory, char **ret_why);
 
 #endif

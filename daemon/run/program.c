@@ -72,7 +72,7 @@ int
 program_inspect(const char *path, enum program_kind *ret, char ret_interpreter[INTERPRETER_MAX])
 {
 	char head[INTERPRETER_MAX], *p;
-	size_t n;
+	size_t n = 0;
 	int r = read_head(path, head, &n);
 
 	if (r < 0)

@@ -21,7 +21,8 @@ enum program_kind {
 	PROGRAM_BINARY, /* all else: the kernel decides */
 };
 /* Looks at the first bytes.  Returns 0 or -errno. */
-int program_inspect(const char *path, enum program_kind *ret, char ret_interpreter[INTERPRETER_MAX]);
+int
+program_inspect(const char *path, enum program_kind *ret, char ret_interpreter[INTERPRETER_MAX]);
 
 /* Why execve() of it failed, for people: "scripts/deploy.sh: Permission denied; chmod +x it"
  * (owned).  name is as configured, path as resolved. */

@@ -162,7 +162,7 @@ request_write(const struct hook_files *f, const struct hook_request *r)
 	int err;
 
 	if (argv && environ_)
-		o = json_pack("{s:s, s:O, s:O, s:s, s:s?, s:s?, s:I, s:I, s:I}", "txid", r->txid,
+		o = json_pack("{s:s, s:O, s:O, s:s, s:s*, s:s*, s:I, s:I, s:I}", "txid", r->txid,
 			      "argv", argv, "environ", environ_, "log", r->log, "directory",
 			      r->directory, "user", r->user, "timeout_usec",
 			      (json_int_t)r->timeout_usec, "kill_usec", (json_int_t)r->kill_usec,
@@ -211,7 +211,7 @@ request_unpack(struct request *q, const char *txid, char **ret_why)
 	json_error_t e;
 
 	if (json_unpack_ex(q->json, &e, JSON_STRICT,
-			   "{s:s, s:o, s:o, s:s, s:s?, s:s?, s:I, s:I, s:I}", "txid", &r->txid,
+			   "{s:s, s:o, s:o, s:s, s?s, s?s, s:I, s:I, s:I}", "txid", &r->txid,
 			   "argv", &argv, "environ", &environ_, "log", &r->log, "directory",
 			   &r->directory, "user", &r->user, "timeout_usec", &timeout, "kill_usec",
 			   &kill, "output_max_bytes", &max) < 0) {
@@ -441,12 +441,12 @@ int
 result_write(const struct hook_files *f, const struct hook_ending *e)
 {
 	char wall[USEC_TEXT_MAX], *plain = str_escape(e->r.text), *text;
-	json_t *o = json_pack(
-		"{s:s, s:i, s:i, s:b, s:b, s:b, s:I, s:I, s:s, s:s}", "outcome",
-		outcome_names[e->r.outcome], "exit_status", e->r.exit_status, "signal", e->r.signal,
-		"timed_out", e->r.timed_out, "cancelled", e->cancelled, "truncated", e->r.truncated,
-		"output_bytes", (json_int_t)e->output_bytes, "took_usec", (json_int_t)e->r.took,
-		"ended_at", wall_format(wall, now_realtime()), "text", plain);
+	json_t *o = json_pack("{s:s, s:i, s:i, s:b, s:b, s:b, s:I, s:I, s:s, s:s}", "outcome",
+			      outcome_names[e->r.outcome], "exit_status", e->r.exit_status,
+			      "signal", e->r.signal, "timed_out", e->r.timed_out, "cancelled",
+			      e->cancelled, "truncated", e->r.truncated, "output_bytes",
+			      (json_int_t)e->output_bytes, "took_usec", (json_int_t)e->r.took,
+			      "ended_at", wall_format(wall, now_realtime()), "text", plain);
 	int r;
 
 	free(plain);

@@ -33,8 +33,8 @@ void hook_files_done(struct hook_files *f);
 int request_check(const struct hook_request *r, char **ret_why);
 
 struct request {
-	struct hook_request r; /* borrows from the rest; folder is not set */
-	struct json_t *json;   /* owned */
+	struct hook_request r;  /* borrows from the rest; folder is not set */
+	struct json_t *json;    /* owned */
 	char **argv, **environ; /* the vectors are owned, their strings are json's */
 };
 /* -EINVAL also when something in it is not UTF-8, which JSON cannot carry. */
