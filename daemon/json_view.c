@@ -66,14 +66,14 @@ rollback_to_json(const struct deployment *d)
 json_t *
 deployment_to_json(const struct deployment *d)
 {
-	json_t *o = json_pack(
-		"{s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:b, s:o, s:s, s:s, s:o, s:b}", "id",
-		view_text(d->id), "service", view_text(d->service), "environment",
-		view_text(d->environment), "tag", view_text(d->tag), "previous_tag",
-		view_text(d->previous_tag), "lead", view_text(d->lead), "actor_uid",
-		(json_int_t)d->actor_uid, "forced", (int)d->forced, "reason", view_text(d->reason),
-		"state", dstate_name(d->state), "label", dstate_label(d->state), "outcome",
-		view_text(d->outcome), "live", (int)!dstate_ended(d->state));
+	json_t *o = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:b, s:o, s:s, s:s, s:o, s:b}",
+			      "id", view_text(d->id), "service", view_text(d->service),
+			      "environment", view_text(d->environment), "tag", view_text(d->tag),
+			      "previous_tag", view_text(d->previous_tag), "lead",
+			      view_text(d->lead), "actor_uid", (json_int_t)d->actor_uid, "forced",
+			      (int)d->forced, "reason", view_text(d->reason), "state",
+			      dstate_name(d->state), "label", dstate_label(d->state), "outcome",
+			      view_text(d->outcome), "live", (int)!dstate_ended(d->state));
 
 	json_object_set_new(o, "created_at", view_time(d->created_wall));
 	json_object_set_new(o, "entered_at", view_time(d->entered_wall));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The loop's side of the store: opening and closing, handing batches over, reporting what the writer
- * thread (store_thread.c) has finished.
+ * The loop's side of the store: opening and closing, handing batches over, reporting what the
+ * writer thread (store_thread.c) has finished.
  */
 
 #include "daemon/store.h"
@@ -170,17 +170,18 @@ set_aside(const char *path, const char *why, char **ret_note)
 		free(to);
 	}
 	if (r == 0)
-		*ret_note = xasprintf("%s is damaged (%s): set aside as %s, and begun anew; a "
-				      "deployment that was live in it is not guarded any more, look "
-				      "after it by hand",
-				      path, why, aside);
+		*ret_note =
+			xasprintf("%s is damaged (%s): set aside as %s, and begun anew; a "
+				  "deployment that was live in it is not guarded any more, look "
+				  "after it by hand",
+				  path, why, aside);
 	free(aside);
 	return r;
 }
 
 /*
- * An empty file beside a log that is not: SQLite would delete the log and begin anew without a word,
- * and it never leaves the two like that itself.
+ * An empty file beside a log that is not: SQLite would delete the log and begin anew without a
+ * word, and it never leaves the two like that itself.
  */
 static bool
 emptied(const char *path)
@@ -311,7 +312,8 @@ store_open(struct event_base *base, const char *path, struct store **ret, char *
 	return 0;
 }
 
-/* What a done() or an answer hands over now still counts, so this goes on until there is nothing. */
+/* What a done() or an answer hands over now still counts, so this goes on until there is nothing.
+ */
 void
 store_close(struct store *s)
 {
@@ -348,7 +350,8 @@ store_on_state(struct store *s, void (*fn)(void *arg, const char *problem), void
 }
 
 int
-store_load(struct store *s, struct store_clock *ret_clock, struct store_recovered **ret, size_t *ret_n)
+store_load(struct store *s, struct store_clock *ret_clock, struct store_recovered **ret,
+	   size_t *ret_n)
 {
 	char *error = NULL;
 	int r = -EIO;

@@ -14,8 +14,17 @@
 
 #include "daemon/store.h"
 
-enum record_kind { REC_DEPLOYMENT, REC_CONFIG, REC_SAMPLE, REC_DECISION, REC_ALERT, REC_EVENT, REC_BACKUP,
-		   REC_BAD_TAG, REC_AUDIT };
+enum record_kind {
+	REC_DEPLOYMENT,
+	REC_CONFIG,
+	REC_SAMPLE,
+	REC_DECISION,
+	REC_ALERT,
+	REC_EVENT,
+	REC_BACKUP,
+	REC_BAD_TAG,
+	REC_AUDIT
+};
 
 struct record {
 	struct record *next;
@@ -101,9 +110,9 @@ struct store {
 	char problem[PROBLEM_MAX]; /* "" = none */
 
 	/* the thread's, once it runs */
-	char *path; /* owned */
-	sqlite3 *db; /* NULL = must be opened again */
-	bool settled; /* what the connection shows is known to be on the disk itself */
+	char *path;               /* owned */
+	sqlite3 *db;              /* NULL = must be opened again */
+	bool settled;             /* what the connection shows is known to be on the disk itself */
 	struct work_list pending; /* batches that are not on disk yet */
 	int64_t number;           /* of the newest batch */
 	usec_t wait, next_try;    /* after a failure; CLOCK_MONOTONIC */
@@ -140,11 +149,14 @@ int db_write(sqlite3 *db, const struct batch *b);
 int db_write_number(sqlite3 *db, int64_t number);
 int db_read_number(sqlite3 *db, int64_t *ret);
 
-int db_load(sqlite3 *db, struct store_clock *ret_clock, struct store_recovered **ret, size_t *ret_n);
+int
+db_load(sqlite3 *db, struct store_clock *ret_clock, struct store_recovered **ret, size_t *ret_n);
 int db_read_deployment(sqlite3_stmt *s, struct deployment *d);
 sqlite3_stmt *db_select_deployments(sqlite3 *db, const char *tail);
 int db_errno(int r); /* of SQLite's code */
 void db_column_text(sqlite3_stmt *s, int i, char *dst, size_t n);
+/* A series is a JSON array: result, gauge, span, bad, bad_warn, total, value. */
+enum { SERIES_LEN = 7 };
 /* Rows of samples and alerts, as these SELECTs give them. */
 #define SAMPLE_COLUMNS                                                                             \
 	"SELECT at, wall, kind, result, took, flags, detail, rate, latency FROM samples "

@@ -7,7 +7,7 @@
 #include "common/util.h"
 #include "daemon/store_internal.h"
 
-static void
+void
 db_column_text(sqlite3_stmt *s, int i, char *dst, size_t n)
 {
 	const char *text = (const char *)sqlite3_column_text(s, i);
@@ -47,7 +47,7 @@ read_column(sqlite3_stmt *s, int i, const struct column *c, struct deployment *d
 }
 
 /* "SELECT id, service, …, config FROM deployments <tail>" */
-static sqlite3_stmt *
+sqlite3_stmt *
 db_select_deployments(sqlite3 *db, const char *tail)
 {
 	char sql[2048];
@@ -59,7 +59,7 @@ db_select_deployments(sqlite3 *db, const char *tail)
 	return db_prepare(db, sql);
 }
 
-static int
+int
 db_read_deployment(sqlite3_stmt *s, struct deployment *d)
 {
 	memset(d, 0, sizeof *d);
@@ -72,10 +72,16 @@ db_read_deployment(sqlite3_stmt *s, struct deployment *d)
 	return 0;
 }
 
-static int
+int
 db_errno(int r)
 {
 	return r == SQLITE_DONE || r == SQLITE_OK ? 0 : r == SQLITE_NOMEM ? -ENOMEM : -EIO;
+}
+
+static double
+read_number(const json_t *j)
+{
+	return json_is_number(j) ? json_number_value(j) : NAN;
 }
 
 static void
@@ -85,21 +91,19 @@ read_series(sqlite3_stmt *s, int i, struct series *ret)
 	json_t *a = text ? json_loads(text, 0, NULL) : NULL;
 
 	*ret = (struct series){.result = RESULT_NO_DATA, .value = NAN};
-	if (json_array_size(a) == 8) {
-		json_t *value = json_array_get(a, 7);
-
-		ret->result = (enum result)json_integer_value(json_array_get(a, 0));
+	if (json_array_size(a) == SERIES_LEN) {
+		ret->result = (enum result)(json_integer_value(json_array_get(a, 0)) & 3);
 		ret->gauge = json_integer_value(json_array_get(a, 1)) != 0;
 		ret->span = json_integer_value(json_array_get(a, 2));
-		ret->bad = json_number_value(json_array_get(a, 3));
-		ret->bad_warn = json_number_value(json_array_get(a, 4));
-		ret->total = json_number_value(json_array_get(a, 5));
-		ret->value = json_is_number(value) ? json_number_value(value) : NAN;
+		ret->bad = read_number(json_array_get(a, 3));
+		ret->bad_warn = read_number(json_array_get(a, 4));
+		ret->total = read_number(json_array_get(a, 5));
+		ret->value = read_number(json_array_get(a, 6));
 	}
 	json_decref(a);
 }
 
-static void
+void
 db_read_sample(sqlite3_stmt *s, struct sample *p)
 {
 	int flags = sqlite3_column_int(s, 5);
@@ -120,49 +124,45 @@ db_read_sample(sqlite3_stmt *s, struct sample *p)
 	}
 }
 
-#define SAMPLE_COLUMNS "SELECT at, wall, kind, result, took, flags, detail, rate, latency FROM samples "
-
-static void
-read_alert(sqlite3_stmt *s, struct alert *a)
+int
+db_read_alert(sqlite3_stmt *s, struct alert *a)
 {
+	int cause = sqlite3_column_int(s, 1), level = sqlite3_column_int(s, 2);
+
+	if (cause < 0 || cause >= _CAUSE_MAX || level < LEVEL_WARNING || level > LEVEL_CRITICAL)
+		return -EBADMSG;
 	memset(a, 0, sizeof *a);
 	db_column_text(s, 0, a->deployment, sizeof a->deployment);
-	a->cause = (enum cause)sqlite3_column_int(s, 1);
-	a->level = (enum level)sqlite3_column_int(s, 2);
+	a->cause = (enum cause)cause;
+	a->level = (enum level)level;
 	a->raised_at = sqlite3_column_int64(s, 3);
 	a->raised_wall = sqlite3_column_int64(s, 4);
 	a->resolved_at = sqlite3_column_int64(s, 5);
 	a->resolved_wall = sqlite3_column_int64(s, 6);
 	db_column_text(s, 7, a->text, sizeof a->text);
+	return 0;
 }
 
-static bool
-alert_valid(const struct alert *a)
-{
-	return a->cause >= 0 && a->cause < _CAUSE_MAX &&
-	       (a->level == LEVEL_WARNING || a->level == LEVEL_CRITICAL);
-}
-
-#define ALERT_COLUMNS                                                                              \
-	"SELECT deployment, cause, level, raised_at, raised_wall, resolved_at, resolved_wall, text "     \
-	"FROM alerts "
-
-/* --- loading at the start ---------------------------------------------------------------------------- */
+/* --- loading at the start
+ * ---------------------------------------------------------------------------- */
 
 static int
 load_samples(sqlite3 *db, struct store_recovered *r)
 {
-	sqlite3_stmt *s = db_prepare(db, SAMPLE_COLUMNS "WHERE deployment = ?1 AND at >= ?2 ORDER BY at, "
-							"rowid LIMIT ?3");
+	sqlite3_stmt *s = db_prepare(db, SAMPLE_COLUMNS
+				     "WHERE deployment = ?1 AND at >= ?2 ORDER BY at, rowid");
+	size_t cap = 0;
 	int rc;
 
 	if (!s)
 		return -EIO;
 	sqlite3_bind_text(s, 1, r->deployment.id, -1, SQLITE_STATIC);
 	sqlite3_bind_int64(s, 2, r->deployment.deployed_at);
-	sqlite3_bind_int(s, 3, LOADED_SAMPLES_MAX);
 	while ((rc = sqlite3_step(s)) == SQLITE_ROW) {
-		r->samples = xrealloc(r->samples, (r->n_samples + 1) * sizeof *r->samples);
+		if (r->n_samples == cap) {
+			cap = cap ? cap * 2 : 64;
+			r->samples = xrealloc(r->samples, cap * sizeof *r->samples);
+		}
 		db_read_sample(s, &r->samples[r->n_samples++]);
 	}
 	sqlite3_reset(s);
@@ -172,17 +172,17 @@ load_samples(sqlite3 *db, struct store_recovered *r)
 static int
 load_alerts(sqlite3 *db, struct store_recovered *r)
 {
-	sqlite3_stmt *s = db_prepare(db, ALERT_COLUMNS "WHERE deployment = ?1 AND resolved_at = 0");
+	sqlite3_stmt *s =
+		db_prepare(db, ALERT_COLUMNS
+			   "WHERE deployment = ?1 AND resolved_at = 0 ORDER BY raised_at, rowid");
+	struct alert a;
 	int rc;
 
 	if (!s)
 		return -EIO;
 	sqlite3_bind_text(s, 1, r->deployment.id, -1, SQLITE_STATIC);
 	while ((rc = sqlite3_step(s)) == SQLITE_ROW) {
-		struct alert a;
-
-		read_alert(s, &a);
-		if (!alert_valid(&a))
+		if (db_read_alert(s, &a) < 0)
 			continue;
 		r->alerts = xrealloc(r->alerts, (r->n_alerts + 1) * sizeof *r->alerts);
 		r->alerts[r->n_alerts++] = a;
@@ -213,30 +213,41 @@ load_clock(sqlite3 *db, struct store_clock *c)
 	return db_errno(rc);
 }
 
+/* The newest deployment of each place. */
+static int
+load_deployments(sqlite3 *db, struct store_recovered **v, size_t *n)
+{
+	sqlite3_stmt *s = db_select_deployments(
+		db,
+		"AS d WHERE d.rowid = (SELECT rowid FROM deployments WHERE service = d.service "
+		"AND environment = d.environment ORDER BY created_at DESC, rowid DESC LIMIT 1)");
+	int rc, r = 0;
+
+	if (!s)
+		return -EIO;
+	while (r == 0 && (rc = sqlite3_step(s)) == SQLITE_ROW) {
+		const char *config =
+			(const char *)sqlite3_column_text(s, (int)deployment_columns_len);
+
+		*v = xrealloc(*v, (*n + 1) * sizeof **v);
+		memset(&(*v)[*n], 0, sizeof **v);
+		r = db_read_deployment(s, &(*v)[*n].deployment);
+		(*v)[(*n)++].config = config ? xstrdup(config) : NULL;
+	}
+	sqlite3_reset(s);
+	return r == 0 ? db_errno(rc) : r;
+}
+
 int
 db_load(sqlite3 *db, struct store_clock *ret_clock, struct store_recovered **ret, size_t *ret_n)
 {
 	struct store_recovered *v = NULL;
-	sqlite3_stmt *s;
+	struct store_clock clock;
 	size_t n = 0;
-	int rc, r = load_clock(db, ret_clock);
+	int r = load_clock(db, &clock);
 
-	s = db_select_deployments(db, "AS d WHERE d.rowid = (SELECT rowid FROM deployments WHERE service = "
-				   "d.service AND environment = d.environment ORDER BY created_at DESC, rowid "
-				   "DESC LIMIT 1)");
-	if (r < 0 || !s)
-		return r < 0 ? r : -EIO;
-	while (r == 0 && (rc = sqlite3_step(s)) == SQLITE_ROW) {
-		const char *config = (const char *)sqlite3_column_text(s, (int)deployment_columns_len);
-
-		v = xrealloc(v, (n + 1) * sizeof *v);
-		memset(&v[n], 0, sizeof v[n]);
-		r = db_read_deployment(s, &v[n].deployment);
-		v[n++].config = config ? xstrdup(config) : NULL;
-	}
 	if (r == 0)
-		r = db_errno(rc);
-	sqlite3_reset(s);
+		r = load_deployments(db, &v, &n);
 	for (size_t i = 0; r == 0 && i < n; i++) {
 		r = load_alerts(db, &v[i]);
 		if (r == 0 && v[i].deployment.deployed_at != 0)
@@ -246,6 +257,7 @@ db_load(sqlite3 *db, struct store_clock *ret_clock, struct store_recovered **ret
 		store_recovered_free(v, n);
 		return r;
 	}
+	*ret_clock = clock;
 	*ret = v;
 	*ret_n = n;
 	return 0;
@@ -261,4 +273,3 @@ store_recovered_free(struct store_recovered *r, size_t n)
 	}
 	free(r);
 }
-

@@ -3,25 +3,63 @@
 
 #include "daemon/store_internal.h"
 
-#include <errno.h>
 #include <stddef.h>
 
 #include "common/util.h"
 
-#define TEXT(f) {#f, COL_TEXT, offsetof(struct deployment, f), sizeof(((struct deployment *)0)->f)}
-#define TIME(f) {#f, COL_TIME, offsetof(struct deployment, f), sizeof(usec_t)}
-#define UINT(f) {#f, COL_UINT, offsetof(struct deployment, f), sizeof(unsigned)}
-#define BOOL(f) {#f, COL_BOOL, offsetof(struct deployment, f), sizeof(bool)}
+#define TEXT(f)                                                                                    \
+	{                                                                                          \
+#f, COL_TEXT, offsetof(struct deployment, f), sizeof(((struct deployment *)0)->f)  \
+	}
+#define TIME(f)                                                                                    \
+	{                                                                                          \
+#f, COL_TIME, offsetof(struct deployment, f), sizeof(usec_t)                       \
+	}
+#define UINT(f)                                                                                    \
+	{                                                                                          \
+#f, COL_UINT, offsetof(struct deployment, f), sizeof(unsigned)                     \
+	}
+#define BOOL(f)                                                                                    \
+	{                                                                                          \
+#f, COL_BOOL, offsetof(struct deployment, f), sizeof(bool)                         \
+	}
 
 const struct column deployment_columns[] = {
-	TEXT(id), TEXT(service), TEXT(environment), TEXT(tag), TEXT(previous_tag), TEXT(lead),
-	UINT(actor_uid), BOOL(forced), TEXT(reason),
-	{"state", COL_STATE, offsetof(struct deployment, state), sizeof(enum dstate)}, TEXT(outcome),
-	TIME(created_at), TIME(created_wall), TIME(entered_at), TIME(entered_wall), TIME(deployed_at),
-	TIME(t0), TIME(decided_at), TIME(decided_wall), TIME(restored_at), TIME(restored_wall),
-	TIME(ended_at), TIME(ended_wall), UINT(attempt), UINT(rollbacks), UINT(auto_rollbacks),
-	TEXT(rollback_reason), BOOL(rollback_auto), BOOL(rollback_forced), TEXT(rollback_to),
-	TEXT(rollback_file), TEXT(backup), TEXT(backup_sha256), TEXT(target), BOOL(target_verified),
+	TEXT(id),
+	TEXT(service),
+	TEXT(environment),
+	TEXT(tag),
+	TEXT(previous_tag),
+	TEXT(lead),
+	UINT(actor_uid),
+	BOOL(forced),
+	TEXT(reason),
+	{"state", COL_STATE, offsetof(struct deployment, state), sizeof(enum dstate)},
+	TEXT(outcome),
+	TIME(created_at),
+	TIME(created_wall),
+	TIME(entered_at),
+	TIME(entered_wall),
+	TIME(deployed_at),
+	TIME(t0),
+	TIME(decided_at),
+	TIME(decided_wall),
+	TIME(restored_at),
+	TIME(restored_wall),
+	TIME(ended_at),
+	TIME(ended_wall),
+	UINT(attempt),
+	UINT(rollbacks),
+	UINT(auto_rollbacks),
+	TEXT(rollback_reason),
+	BOOL(rollback_auto),
+	BOOL(rollback_forced),
+	TEXT(rollback_to),
+	TEXT(rollback_file),
+	TEXT(backup),
+	TEXT(backup_sha256),
+	TEXT(target), TEXT(target_sha256),
+	BOOL(target_verified),
 };
 const size_t deployment_columns_len = ARRAY_SIZE(deployment_columns);
 
@@ -32,6 +70,7 @@ const size_t deployment_columns_len = ARRAY_SIZE(deployment_columns);
 static const char *const migrations[] = {
 	"CREATE TABLE clock (id INTEGER PRIMARY KEY CHECK (id = 1), core INTEGER, wall INTEGER,"
 	" boottime INTEGER, boot_id TEXT);"
+	"CREATE TABLE progress (id INTEGER PRIMARY KEY CHECK (id = 1), batch INTEGER);"
 	"CREATE TABLE deployments (id TEXT PRIMARY KEY, service TEXT, environment TEXT, tag TEXT,"
 	" previous_tag TEXT, lead TEXT, actor_uid INTEGER, forced INTEGER, reason TEXT, state TEXT,"
 	" outcome TEXT, created_at INTEGER, created_wall INTEGER, entered_at INTEGER,"
@@ -39,19 +78,23 @@ static const char *const migrations[] = {
 	" decided_wall INTEGER, restored_at INTEGER, restored_wall INTEGER, ended_at INTEGER,"
 	" ended_wall INTEGER, attempt INTEGER, rollbacks INTEGER, auto_rollbacks INTEGER,"
 	" rollback_reason TEXT, rollback_auto INTEGER, rollback_forced INTEGER, rollback_to TEXT,"
-	" rollback_file TEXT, backup TEXT, backup_sha256 TEXT, target TEXT, target_verified INTEGER,"
+	" rollback_file TEXT, backup TEXT, backup_sha256 TEXT, target TEXT, target_sha256 TEXT, target_verified "
+	"INTEGER,"
 	" config TEXT);"
 	"CREATE INDEX deployments_by_place ON deployments (service, environment, created_at);"
-	"CREATE TABLE samples (deployment TEXT, at INTEGER, wall INTEGER, kind INTEGER, result INTEGER,"
+	"CREATE TABLE samples (deployment TEXT, at INTEGER, wall INTEGER, kind INTEGER, result "
+	"INTEGER,"
 	" took INTEGER, flags INTEGER, detail TEXT, rate TEXT, latency TEXT);"
 	"CREATE INDEX samples_by_deployment ON samples (deployment, at);"
-	"CREATE TABLE decisions (deployment TEXT, at INTEGER, wall INTEGER, kind TEXT, automatic INTEGER,"
+	"CREATE TABLE decisions (deployment TEXT, at INTEGER, wall INTEGER, kind TEXT, automatic "
+	"INTEGER,"
 	" actor_uid INTEGER, rule TEXT, text TEXT, evidence TEXT);"
 	"CREATE INDEX decisions_by_deployment ON decisions (deployment, at);"
 	"CREATE TABLE alerts (deployment TEXT, cause INTEGER, level INTEGER, raised_at INTEGER,"
 	" raised_wall INTEGER, resolved_at INTEGER, resolved_wall INTEGER, text TEXT,"
-	" PRIMARY KEY (deployment, cause, raised_at));"
-	"CREATE TABLE events (seq INTEGER PRIMARY KEY AUTOINCREMENT, service TEXT, environment TEXT,"
+	" PRIMARY KEY (deployment, cause, level, raised_at));"
+	"CREATE TABLE events (seq INTEGER PRIMARY KEY AUTOINCREMENT, service TEXT, environment "
+	"TEXT,"
 	" deployment TEXT, json TEXT);"
 	"CREATE INDEX events_by_deployment ON events (deployment, seq);"
 	"CREATE TABLE backups (path TEXT PRIMARY KEY, sha256 TEXT, service TEXT, environment TEXT,"
@@ -60,7 +103,8 @@ static const char *const migrations[] = {
 	"CREATE INDEX backups_by_place ON backups (service, environment, created_wall);"
 	"CREATE TABLE bad_tags (service TEXT, environment TEXT, tag TEXT, why TEXT, wall INTEGER,"
 	" PRIMARY KEY (service, environment, tag));"
-	"CREATE TABLE audit (wall INTEGER, uid INTEGER, pid INTEGER, act TEXT, target TEXT, reason TEXT,"
+	"CREATE TABLE audit (wall INTEGER, uid INTEGER, pid INTEGER, act TEXT, target TEXT, reason "
+	"TEXT,"
 	" granted INTEGER);",
 };
 
@@ -122,58 +166,87 @@ check(sqlite3 *db, char **ret_error)
 }
 
 static int
-migrate(sqlite3 *db)
+migrate_to(sqlite3 *db, int version)
+{
+	char set[64];
+	int r = db_exec(db, "BEGIN IMMEDIATE");
+
+	snprintf(set, sizeof set, "PRAGMA user_version = %d", version);
+	if (r == SQLITE_OK)
+		r = db_exec(db, migrations[version - 1]);
+	if (r == SQLITE_OK)
+		r = db_exec(db, set);
+	if (r == SQLITE_OK)
+		r = db_exec(db, "COMMIT");
+	return r; /* a failure closes the connection, and that rolls back */
+}
+
+static int
+migrate(sqlite3 *db, char **ret_error)
 {
 	int version = 0, r = pragma_number(db, "PRAGMA user_version", &version);
 
+	if (r == SQLITE_OK && version > (int)ARRAY_SIZE(migrations)) {
+		*ret_error = xasprintf("it has version %d, this program knows %zu at most", version,
+				       ARRAY_SIZE(migrations));
+		return SQLITE_SCHEMA;
+	}
+	while (r == SQLITE_OK && version < (int)ARRAY_SIZE(migrations))
+		r = migrate_to(db, ++version);
+	return r;
+}
+
+/* SQLite answers a setting that it did not take with the old value and no error. */
+static int
+require(sqlite3 *db, const char *sql, const char *value, char **ret_error)
+{
+	sqlite3_stmt *s;
+	int r = sqlite3_prepare_v2(db, sql, -1, &s, NULL);
+
 	if (r != SQLITE_OK)
 		return r;
-	if (version > (int)ARRAY_SIZE(migrations))
-		return SQLITE_SCHEMA; /* a newer dhashd wrote it */
-	for (; version < (int)ARRAY_SIZE(migrations); version++) {
-		char set[64];
-
-		snprintf(set, sizeof set, "PRAGMA user_version = %d", version + 1);
-		r = db_exec(db, "BEGIN IMMEDIATE");
-		if (r == SQLITE_OK)
-			r = db_exec(db, migrations[version]);
-		if (r == SQLITE_OK)
-			r = db_exec(db, set);
-		if (r == SQLITE_OK)
-			r = db_exec(db, "COMMIT");
-		if (r != SQLITE_OK) {
-			db_exec(db, "ROLLBACK");
-			return r;
-		}
+	r = sqlite3_step(s);
+	if (r == SQLITE_ROW && streq((const char *)sqlite3_column_text(s, 0), value)) {
+		r = SQLITE_OK;
+	} else if (r == SQLITE_ROW || r == SQLITE_DONE) {
+		*ret_error = xasprintf("\"%s\" was not accepted", sql);
+		r = SQLITE_ERROR;
 	}
-	return SQLITE_OK;
+	sqlite3_finalize(s);
+	return r;
 }
 
 static int
 set_up(sqlite3 *db, char **ret_error)
 {
-	/* EXCLUSIVE before WAL: the index of the log then lives in memory, and nobody else gets in. */
-	static const char *const settings[] = {
-		"PRAGMA locking_mode = EXCLUSIVE",
-		"PRAGMA journal_mode = WAL",
-		"PRAGMA synchronous = FULL",
-		"PRAGMA foreign_keys = ON",
-		"PRAGMA cell_size_check = ON",
-		"BEGIN IMMEDIATE; COMMIT", /* takes the lock now, not at the first commit */
+	/* EXCLUSIVE before WAL: the index of the log then lives in memory, and nobody gets in. */
+	static const char *const settings[][2] = {
+		{"PRAGMA locking_mode = EXCLUSIVE", "exclusive"},
+		{"PRAGMA journal_mode = WAL", "wal"},
 	};
-	int r = SQLITE_OK, mode = 0;
+	int r = SQLITE_OK;
 
 	for (size_t i = 0; r == SQLITE_OK && i < ARRAY_SIZE(settings); i++)
-		r = db_exec(db, settings[i]);
+		r = require(db, settings[i][0], settings[i][1], ret_error);
 	if (r == SQLITE_OK)
-		r = pragma_number(db, "PRAGMA synchronous", &mode);
-	if (r == SQLITE_OK && mode != 2) {
-		*ret_error = xstrdup("synchronous=FULL was not accepted");
-		return SQLITE_ERROR;
-	}
+		r = db_exec(db, "PRAGMA synchronous = FULL; PRAGMA cell_size_check = ON;"
+				/* takes the lock now, not at the first commit */
+				"BEGIN IMMEDIATE; COMMIT");
+	if (r == SQLITE_OK)
+		r = require(db, "PRAGMA synchronous", "2", ret_error);
 	if (r == SQLITE_OK)
 		r = check(db, ret_error);
-	return r == SQLITE_OK ? migrate(db) : r;
+	return r == SQLITE_OK ? migrate(db, ret_error) : r;
+}
+
+char *
+db_error(sqlite3 *db)
+{
+	int code = sqlite3_errcode(db), system = sqlite3_system_errno(db);
+
+	if (system != 0 && (code == SQLITE_IOERR || code == SQLITE_CANTOPEN))
+		return xasprintf("%s (%s)", sqlite3_errmsg(db), strerror(system));
+	return xstrdup(sqlite3_errmsg(db));
 }
 
 int
@@ -181,8 +254,7 @@ db_open(const char *path, sqlite3 **ret, char **ret_error)
 {
 	sqlite3 *db = NULL;
 	int r = sqlite3_open_v2(path, &db,
-				SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOFOLLOW |
-					SQLITE_OPEN_FULLMUTEX,
+				SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX,
 				NULL);
 
 	*ret_error = NULL;
@@ -190,7 +262,7 @@ db_open(const char *path, sqlite3 **ret, char **ret_error)
 		r = set_up(db, ret_error);
 	if (r != SQLITE_OK) {
 		if (!*ret_error)
-			*ret_error = xstrdup(db ? sqlite3_errmsg(db) : sqlite3_errstr(r));
+			*ret_error = db ? db_error(db) : xstrdup(sqlite3_errstr(r));
 		sqlite3_close(db);
 		return r;
 	}

@@ -2,15 +2,15 @@
 /*
  * The writer thread: it alone uses the connection, but for store_load(), which takes db_lock.
  *
- * Invariants: batches are committed in the order they came, all that wait in one transaction; a batch
- * is reported as done only when it is on the disk.  After any failure the connection is closed, opened
- * and checked anew before anything is tried again, because a failed fsync says once that data is lost
- * and then forgets it.
+ * Invariants: batches are committed in the order they came, all that wait in one transaction; a
+ * batch is reported as done only when it is on the disk.  After any failure the connection is
+ * closed, opened and checked anew before anything is tried again, because a failed fsync says once
+ * that data is lost and then forgets it.
  *
  * A commit that failed may be found in the log all the same when the file is opened again: written,
- * but only in the system's memory.  So before the first commit of a connection the log is copied into
- * the database (which dirties and syncs those pages anew: it "settles"), and the number of the last
- * batch that is in tells which ones must not be written twice.
+ * but only in the system's memory.  So before the first commit of a connection the log is copied
+ * into the database (which dirties and syncs those pages anew: it "settles"), and the number of the
+ * last batch that is in tells which ones must not be written twice.
  */
 
 #include <errno.h>

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Records into rows, and the making of batches. */
 
-#include <math.h>
-
 #include "common/util.h"
+#include "daemon/json_view.h"
 #include "daemon/store_internal.h"
 
-/* --- batches ---------------------------------------------------------------------------------------- */
+/* --- batches
+ * ---------------------------------------------------------------------------------------- */
 
 struct batch *
 batch_new(const struct store_clock *clock)
@@ -90,8 +90,8 @@ batch_alert(struct batch *b, const struct alert *a)
 }
 
 void
-batch_event(struct batch *b, const char *service, const char *environment, const char *deployment_id,
-	    json_t *json)
+batch_event(struct batch *b, const char *service, const char *environment,
+	    const char *deployment_id, json_t *json)
 {
 	struct record *r = add(b, REC_EVENT, deployment_id);
 
@@ -107,8 +107,8 @@ batch_backup(struct batch *b, const struct backup_row *row)
 }
 
 void
-batch_bad_tag(struct batch *b, const char *service, const char *environment, const char *tag, bool bad,
-	      const char *why)
+batch_bad_tag(struct batch *b, const char *service, const char *environment, const char *tag,
+	      bool bad, const char *why)
 {
 	struct record *r = add(b, REC_BAD_TAG, NULL);
 
@@ -133,7 +133,8 @@ batch_audit(struct batch *b, unsigned uid, int pid, const char *act, const char 
 	str_copy(r->u.audit.reason, sizeof r->u.audit.reason, reason ? reason : "");
 }
 
-/* --- binding ------------------------------------------------------------------------------------------ */
+/* --- binding
+ * ------------------------------------------------------------------------------------------ */
 
 static void
 bind_text(sqlite3_stmt *s, int i, const char *text)
@@ -198,7 +199,8 @@ write_deployment(sqlite3 *db, const struct deployment *d)
 		v += (size_t)snprintf(values + v, sizeof values - v, "%s?%zu", comma, i + 1);
 		u += (size_t)snprintf(sets + u, sizeof sets - u, "%s%s=?%zu", comma, name, i + 1);
 	}
-	snprintf(sql, sizeof sql, "INSERT INTO deployments (%s) VALUES (%s) ON CONFLICT (id) DO UPDATE SET %s",
+	snprintf(sql, sizeof sql,
+		 "INSERT INTO deployments (%s) VALUES (%s) ON CONFLICT (id) DO UPDATE SET %s",
 		 names, values, sets);
 	s = db_prepare(db, sql);
 	if (!s)
@@ -221,25 +223,21 @@ write_config(sqlite3 *db, const struct record *r)
 }
 
 static json_t *
-number_or_null(double v)
-{
-	return isfinite(v) ? json_real(v) : json_null();
-}
-
-static json_t *
 series_row(const struct series *s)
 {
-	return json_pack("[iiIffffo]", (int)s->result, (int)s->gauge, (json_int_t)s->span, s->bad,
-			 s->bad_warn, s->total, 0.0, number_or_null(s->value));
+	return json_pack("[iiIoooo]", (int)s->result, (int)s->gauge, (json_int_t)s->span,
+			 view_number(s->bad), view_number(s->bad_warn), view_number(s->total),
+			 view_number(s->value));
 }
 
 static int
 write_sample(sqlite3 *db, const struct record *r)
 {
 	const struct sample *p = &r->u.sample;
-	sqlite3_stmt *s = db_prepare(db, "INSERT INTO samples (deployment, at, wall, kind, result, took, "
-					 "flags, detail, rate, latency) VALUES "
-					 "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)");
+	sqlite3_stmt *s =
+		db_prepare(db, "INSERT INTO samples (deployment, at, wall, kind, result, took, "
+			       "flags, detail, rate, latency) VALUES "
+			       "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)");
 
 	if (!s)
 		return sqlite3_errcode(db);
@@ -263,9 +261,10 @@ write_decision(sqlite3 *db, const struct record *r)
 {
 	const struct decision *d = &r->u.decision;
 	bool rule = d->evidence.rule < _RULE_MAX;
-	sqlite3_stmt *s = db_prepare(db, "INSERT INTO decisions (deployment, at, wall, kind, automatic, "
-					 "actor_uid, rule, text, evidence) VALUES "
-					 "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)");
+	sqlite3_stmt *s =
+		db_prepare(db, "INSERT INTO decisions (deployment, at, wall, kind, automatic, "
+			       "actor_uid, rule, text, evidence) VALUES "
+			       "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)");
 
 	if (!s)
 		return sqlite3_errcode(db);
@@ -277,17 +276,22 @@ write_decision(sqlite3 *db, const struct record *r)
 	sqlite3_bind_int64(s, 6, d->actor_uid);
 	bind_text(s, 7, rule ? rule_kind_name(d->evidence.rule) : NULL);
 	bind_text(s, 8, d->text);
-	if (rule)
-		bind_json(s, 9, evidence_to_json(&d->evidence));
+	if (rule) {
+		json_t *view = decision_to_json(d);
+
+		bind_json(s, 9, json_incref(json_object_get(view, "evidence")));
+		json_decref(view);
+	}
 	return run(s);
 }
 
 static int
 write_alert(sqlite3 *db, const struct alert *a)
 {
-	sqlite3_stmt *s = db_prepare(db, "INSERT OR REPLACE INTO alerts (deployment, cause, level, raised_at, "
-					 "raised_wall, resolved_at, resolved_wall, text) VALUES "
-					 "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)");
+	sqlite3_stmt *s = db_prepare(
+		db, "INSERT OR REPLACE INTO alerts (deployment, cause, level, raised_at, "
+		    "raised_wall, resolved_at, resolved_wall, text) VALUES "
+		    "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)");
 
 	if (!s)
 		return sqlite3_errcode(db);
@@ -305,8 +309,9 @@ write_alert(sqlite3 *db, const struct alert *a)
 static int
 write_event(sqlite3 *db, const struct record *r)
 {
-	sqlite3_stmt *s = db_prepare(db, "INSERT INTO events (service, environment, deployment, json) "
-					 "VALUES (?1, ?2, ?3, ?4)");
+	sqlite3_stmt *s =
+		db_prepare(db, "INSERT INTO events (service, environment, deployment, json) "
+			       "VALUES (?1, ?2, ?3, ?4)");
 
 	if (!s)
 		return sqlite3_errcode(db);
@@ -320,10 +325,11 @@ write_event(sqlite3 *db, const struct record *r)
 static int
 write_backup(sqlite3 *db, const struct backup_row *b)
 {
-	sqlite3_stmt *s = db_prepare(db, "INSERT OR REPLACE INTO backups (path, sha256, service, environment, "
-					 "deployment, tag, emergency, corrupt, bytes, created_wall, "
-					 "verified_wall) VALUES "
-					 "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)");
+	sqlite3_stmt *s = db_prepare(
+		db, "INSERT OR REPLACE INTO backups (path, sha256, service, environment, "
+		    "deployment, tag, emergency, corrupt, bytes, created_wall, "
+		    "verified_wall) VALUES "
+		    "(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)");
 
 	if (!s)
 		return sqlite3_errcode(db);
@@ -344,11 +350,11 @@ write_backup(sqlite3 *db, const struct backup_row *b)
 static int
 write_bad_tag(sqlite3 *db, const struct record *r, usec_t wall)
 {
-	sqlite3_stmt *s = db_prepare(db, r->u.bad_tag.bad
-						 ? "INSERT OR REPLACE INTO bad_tags (service, environment, "
-						   "tag, why, wall) VALUES (?1, ?2, ?3, ?4, ?5)"
-						 : "DELETE FROM bad_tags WHERE service = ?1 AND "
-						   "environment = ?2 AND tag = ?3");
+	sqlite3_stmt *s = db_prepare(
+		db, r->u.bad_tag.bad ? "INSERT OR REPLACE INTO bad_tags (service, environment, "
+				       "tag, why, wall) VALUES (?1, ?2, ?3, ?4, ?5)"
+				     : "DELETE FROM bad_tags WHERE service = ?1 AND "
+				       "environment = ?2 AND tag = ?3");
 
 	if (!s)
 		return sqlite3_errcode(db);
@@ -365,8 +371,9 @@ write_bad_tag(sqlite3 *db, const struct record *r, usec_t wall)
 static int
 write_audit(sqlite3 *db, const struct record *r, usec_t wall)
 {
-	sqlite3_stmt *s = db_prepare(db, "INSERT INTO audit (wall, uid, pid, act, target, reason, granted) "
-					 "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)");
+	sqlite3_stmt *s =
+		db_prepare(db, "INSERT INTO audit (wall, uid, pid, act, target, reason, granted) "
+			       "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)");
 
 	if (!s)
 		return sqlite3_errcode(db);
@@ -383,8 +390,9 @@ write_audit(sqlite3 *db, const struct record *r, usec_t wall)
 static int
 write_clock(sqlite3 *db, const struct store_clock *c)
 {
-	sqlite3_stmt *s = db_prepare(db, "INSERT OR REPLACE INTO clock (id, core, wall, boottime, boot_id) "
-					 "VALUES (1, ?1, ?2, ?3, ?4)");
+	sqlite3_stmt *s =
+		db_prepare(db, "INSERT OR REPLACE INTO clock (id, core, wall, boottime, boot_id) "
+			       "VALUES (1, ?1, ?2, ?3, ?4)");
 
 	if (!s)
 		return sqlite3_errcode(db);
@@ -419,6 +427,33 @@ write_record(sqlite3 *db, const struct record *r, usec_t wall)
 		return write_audit(db, r, wall);
 	}
 	return SQLITE_MISUSE;
+}
+
+int
+db_write_number(sqlite3 *db, int64_t number)
+{
+	sqlite3_stmt *s =
+		db_prepare(db, "INSERT OR REPLACE INTO progress (id, batch) VALUES (1, ?1)");
+
+	if (!s)
+		return sqlite3_errcode(db);
+	sqlite3_bind_int64(s, 1, number);
+	return run(s);
+}
+
+int
+db_read_number(sqlite3 *db, int64_t *ret)
+{
+	sqlite3_stmt *s = db_prepare(db, "SELECT batch FROM progress");
+	int r;
+
+	if (!s)
+		return sqlite3_errcode(db);
+	r = sqlite3_step(s);
+	if (r == SQLITE_ROW || r == SQLITE_DONE)
+		*ret = r == SQLITE_ROW ? sqlite3_column_int64(s, 0) : 0;
+	sqlite3_reset(s);
+	return r == SQLITE_ROW || r == SQLITE_DONE ? SQLITE_OK : r;
 }
 
 int

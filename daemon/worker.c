@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The pool of threads for slow work.  Owns its threads and the list of jobs; a job itself stays its
+ * submitter's, and is touched by one side at a time: queue, thread, then loop.
+ */
 
 #include "daemon/worker.h"
 
 #include <errno.h>
 #include <event2/event.h>
-#include <pthread.h>
+#include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -26,6 +30,19 @@ struct worker {
 	int fd;
 	struct event *ev;
 };
+
+int
+thread_start(pthread_t *ret, void *(*fn)(void *arg), void *arg)
+{
+	sigset_t all, before;
+	int r;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	r = -pthread_create(ret, NULL, fn, arg);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return r;
+}
 
 static void
 list_add(struct list *l, struct job *j)
@@ -90,19 +107,29 @@ thread_main(void *arg)
 	return NULL;
 }
 
-static void
+static struct job *
+take_finished(struct worker *w)
+{
+	struct job *j;
+
+	pthread_mutex_lock(&w->lock);
+	j = list_take(&w->finished);
+	pthread_mutex_unlock(&w->lock);
+	return j;
+}
+
+/* Was there anything? */
+static bool
 report_finished(struct worker *w)
 {
-	for (;;) {
-		struct job *j;
+	struct job *j;
+	bool any = false;
 
-		pthread_mutex_lock(&w->lock);
-		j = list_take(&w->finished);
-		pthread_mutex_unlock(&w->lock);
-		if (!j)
-			return;
+	while ((j = take_finished(w))) {
+		any = true;
 		j->done(j);
 	}
+	return any;
 }
 
 static void
@@ -161,7 +188,7 @@ worker_new(struct event_base *base, unsigned n_threads, struct worker **ret)
 		 event_add(w->ev, NULL) < 0)
 		r = -ENOMEM;
 	for (; r == 0 && w->n_threads < n_threads; w->n_threads++)
-		r = -pthread_create(&w->threads[w->n_threads], NULL, thread_main, w);
+		r = thread_start(&w->threads[w->n_threads], thread_main, w);
 	if (r < 0) {
 		join(w);
 		release(w);
@@ -180,21 +207,26 @@ worker_submit(struct worker *w, struct job *j)
 	pthread_mutex_unlock(&w->lock);
 }
 
-void
-worker_drain(struct worker *w)
+static void
+wait_idle(struct worker *w)
 {
 	pthread_mutex_lock(&w->lock);
 	while (w->todo.first || w->n_running > 0)
 		pthread_cond_wait(&w->idle, &w->lock);
 	pthread_mutex_unlock(&w->lock);
-	report_finished(w);
 }
 
 void
-worker_free(struct worker *w)
+worker_drain(struct worker *w)
 {
-	if (!w)
-		return;
+	do
+		wait_idle(w);
+	while (report_finished(w)); /* a done() may have submitted more */
+}
+
+static void
+cancel_all(struct worker *w)
+{
 	pthread_mutex_lock(&w->lock);
 	for (struct job *j = w->todo.first; j; j = j->next)
 		job_cancel(j);
@@ -202,7 +234,21 @@ worker_free(struct worker *w)
 		if (w->running[i])
 			job_cancel(w->running[i]);
 	pthread_mutex_unlock(&w->lock);
+}
+
+void
+worker_free(struct worker *w)
+{
+	struct job *j;
+
+	if (!w)
+		return;
+	cancel_all(w);
 	join(w);
 	report_finished(w);
+	while ((j = list_take(&w->todo))) { /* submitted by a done() just now */
+		job_cancel(j);
+		j->done(j);
+	}
 	release(w);
 }
