@@ -31,7 +31,8 @@ clock_init(struct clock *c, const struct store_clock *last)
 		c->offset = wall - boottime;
 	else if (streq(last->boot_id, c->boot_id))
 		c->offset = last->core - last->boottime;
-	else /* another boot: only the wall clock knows how long it was; it may have been set back */
+	else /* another boot: only the wall clock knows how long it was; it may have been set back
+	      */
 		c->offset = last->core + MAX(0, wall - last->wall) - boottime;
 }
 
@@ -44,7 +45,8 @@ clock_now(const struct clock *c)
 struct store_clock
 clock_pair(const struct clock *c)
 {
-	struct store_clock pair = {.valid = true, .boottime = now_boottime(), .wall = now_realtime()};
+	struct store_clock pair = {
+		.valid = true, .boottime = now_boottime(), .wall = now_realtime()};
 
 	pair.core = pair.boottime + c->offset;
 	str_copy(pair.boot_id, sizeof pair.boot_id, c->boot_id);

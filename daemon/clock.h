@@ -3,8 +3,8 @@
 #define DHASH_CLOCK_H
 
 /*
- * Core time: CLOCK_BOOTTIME plus an offset chosen once per start, so that it goes on across restarts
- * and reboots and never steps with the wall clock.
+ * Core time: CLOCK_BOOTTIME plus an offset chosen once per start, so that it goes on across
+ * restarts and reboots and never steps with the wall clock.
  */
 
 #include "daemon/store.h"
@@ -14,7 +14,8 @@ struct clock {
 	char boot_id[40];
 };
 
-/* Goes on from the pair that the store kept; begins at the present wall time where there is none. */
+/* Goes on from the pair that the store kept; begins at the present wall time where there is none.
+ */
 void clock_init(struct clock *c, const struct store_clock *last);
 usec_t clock_now(const struct clock *c);
 /* The pair to write with a batch. */

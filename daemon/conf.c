@@ -82,8 +82,8 @@ read_file(const char *path, struct conf_file *ret, struct conf_errors *errors)
 	int r = file_read(AT_FDCWD, path, FILE_MAX, &text, &len);
 
 	if (r < 0) {
-		conf_error_add(errors, path, 0, r == -EFBIG ? "is over 1 MiB" : "cannot be read: %s",
-			       strerror(-r));
+		conf_error_add(errors, path, 0,
+			       r == -EFBIG ? "is over 1 MiB" : "cannot be read: %s", strerror(-r));
 		return false;
 	}
 	if (strlen(text) != len) {
@@ -111,10 +111,11 @@ daemon_entry(const struct conf_file *f, const struct conf_entry *e, struct daemo
 
 	if (!streq(e->section, "Daemon")) {
 		if (!e->key)
-			conf_error_add(errors, f->path, e->line,
-				       "unknown section [%s]; here only [Daemon]; services stand in "
-				       "services.d/NAME.conf",
-				       e->section);
+			conf_error_add(
+				errors, f->path, e->line,
+				"unknown section [%s]; here only [Daemon]; services stand in "
+				"services.d/NAME.conf",
+				e->section);
 		return;
 	}
 	if (!e->key)
@@ -122,8 +123,9 @@ daemon_entry(const struct conf_file *f, const struct conf_entry *e, struct daemo
 	k = conf_key_find(OWN_DAEMON, e->key);
 	near = nearest_name(e->key, names, ARRAY_SIZE(names));
 	if (!k)
-		conf_error_add(errors, f->path, e->line, "unknown key \"%s\" in [Daemon]%s%s%s", e->key,
-			       near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+		conf_error_add(errors, f->path, e->line, "unknown key \"%s\" in [Daemon]%s%s%s",
+			       e->key, near ? "; did you mean \"" : "", near ? near : "",
+			       near ? "\"?" : "");
 	else if (conf_key_set(k, keys, 0, e->value, &why) < 0)
 		conf_error_add(errors, f->path, e->line, "%s= in [Daemon]: %s", e->key, why);
 	free(why);
@@ -169,7 +171,8 @@ load_service(struct conf *c, const char *path, const char *file_name, struct con
 	size_t n = 0, more = 0;
 
 	if (!name_valid(service)) {
-		conf_error_add(errors, path, 0, "the file's name is no service name: A-Z a-z 0-9 . _ - only");
+		conf_error_add(errors, path, 0,
+			       "the file's name is no service name: A-Z a-z 0-9 . _ - only");
 	} else if (read_file(path, &f, errors)) {
 		envs = conf_build(&f, service, BUILD_FILE, errors);
 		while (c->envs[n])
@@ -185,7 +188,8 @@ load_service(struct conf *c, const char *path, const char *file_name, struct con
 }
 
 static void
-load_folder(struct conf *c, struct daemon_keys *keys, const char *folder, struct conf_errors *errors)
+load_folder(struct conf *c, struct daemon_keys *keys, const char *folder,
+	    struct conf_errors *errors)
 {
 	struct dirent **files;
 	int n = list(folder, &files, errors);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Entries to environments.  A value comes from the section nearest to the environment: [Rule X ENV],
- * then [Rule X], then the default; [Environment E], then [Service].  Every entry is tried once against
- * scratch structs, so that each error is told once, however many environments it would reach.
+ * Entries to environments.  A value comes from the section nearest to the environment: [Rule X
+ * ENV], then [Rule X], then the default; [Environment E], then [Service].  Every entry is tried
+ * once against scratch structs, so that each error is told once, however many environments it would
+ * reach.
  */
 
 #include <errno.h>
@@ -42,7 +43,8 @@ draft_done(struct draft *d)
 			conf_key_free(&conf_key_table[i], d);
 }
 
-/* --- sections ---------------------------------------------------------------------------------------- */
+/* --- sections
+ * ---------------------------------------------------------------------------------------- */
 
 /* "Rule error-rate production": kind, name, environment. */
 enum { NAME_BUF = 70 };
@@ -68,8 +70,9 @@ static const struct section_kind {
 	enum key_owner owner;
 	unsigned min_words, max_words; /* with the kind itself */
 } section_kinds[] = {
-	{"Service", OWN_DRAFT, 1, 1},  {"Environment", OWN_DRAFT, 2, 2}, {"Check", OWN_CHECK, 2, 3},
-	{"Reference", OWN_CHECK, 1, 1}, {"Phase", OWN_PHASE, 2, 3},	  {"Rule", OWN_RULE, 2, 3},
+	{"Service", OWN_DRAFT, 1, 1},   {"Environment", OWN_DRAFT, 2, 2},
+	{"Check", OWN_CHECK, 2, 3},     {"Reference", OWN_CHECK, 1, 1},
+	{"Phase", OWN_PHASE, 2, 3},     {"Rule", OWN_RULE, 2, 3},
 	{"Metrics", OWN_METRICS, 1, 2},
 };
 
@@ -113,25 +116,28 @@ section_env(const struct section *s)
 static const char *
 section_problem(const struct conf_file *f, const struct section *s, char buf[256])
 {
-	static const char *const kinds[] = {"Service", "Environment", "Check", "Reference",
-					    "Phase",   "Rule",	     "Metrics"};
-	static const char *const rules[] = {"health", "error-rate", "latency-p95", "infrastructure"};
+	static const char *const kinds[] = {"Service", "Environment", "Check",  "Reference",
+					    "Phase",   "Rule",        "Metrics"};
+	static const char *const rules[] = {"health", "error-rate", "latency-p95",
+					    "infrastructure"};
 	const struct section_kind *k = section_kind(s);
 	const char *near;
 
 	if (!k) {
 		near = nearest_name(s->kind, kinds, ARRAY_SIZE(kinds));
-		snprintf(buf, 256, "unknown section%s%s%s", near ? "; did you mean [" : "", near ? near : "",
-			 near ? " …]?" : "");
+		snprintf(buf, 256, "unknown section%s%s%s", near ? "; did you mean [" : "",
+			 near ? near : "", near ? " …]?" : "");
 		return buf;
 	}
 	if (s->words < k->min_words || s->words > k->max_words)
 		return "the section's line has too few or too many words; see dhashd.conf(5)";
 	if (k->owner == OWN_RULE && rule_of(s->name) < 0) {
 		near = nearest_name(s->name, rules, ARRAY_SIZE(rules));
-		snprintf(buf, 256, "unknown rule \"%s\"%s%s%s; there are health, error-rate, latency-p95 "
-				   "and infrastructure",
-			 s->name, near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+		snprintf(buf, 256,
+			 "unknown rule \"%s\"%s%s%s; there are health, error-rate, latency-p95 "
+			 "and infrastructure",
+			 s->name, near ? "; did you mean \"" : "", near ? near : "",
+			 near ? "\"?" : "");
 		return buf;
 	}
 	if (k->min_words == 2 && !name_valid(s->name))
@@ -145,7 +151,8 @@ section_problem(const struct conf_file *f, const struct section *s, char buf[256
 	return NULL;
 }
 
-/* --- trying every entry once ------------------------------------------------------------------------- */
+/* --- trying every entry once
+ * ------------------------------------------------------------------------- */
 
 static void
 unknown_key(const struct conf_file *f, const struct conf_entry *e, enum key_owner owner,
@@ -159,11 +166,13 @@ unknown_key(const struct conf_file *f, const struct conf_entry *e, enum key_owne
 			names[n++] = conf_key_table[i].key;
 	near = nearest_name(e->key, names, n);
 	if (near)
-		conf_error_add(errors, f->path, e->line, "unknown key \"%s\" in [%s]; did you mean \"%s\"?",
-			       e->key, e->section, near);
+		conf_error_add(errors, f->path, e->line,
+			       "unknown key \"%s\" in [%s]; did you mean \"%s\"?", e->key,
+			       e->section, near);
 	else
-		conf_error_add(errors, f->path, e->line, "unknown key \"%s\" in [%s]; see dhashd.conf(5)",
-			       e->key, e->section);
+		conf_error_add(errors, f->path, e->line,
+			       "unknown key \"%s\" in [%s]; see dhashd.conf(5)", e->key,
+			       e->section);
 }
 
 static void
@@ -182,7 +191,8 @@ try_value(const struct conf_file *f, const struct conf_entry *e, const struct co
 
 	memset(&scratch, 0, sizeof scratch);
 	if (conf_key_set(k, &scratch, rule, e->value, &why) < 0)
-		conf_error_add(errors, f->path, e->line, "%s= in [%s]: %s", e->key, e->section, why);
+		conf_error_add(errors, f->path, e->line, "%s= in [%s]: %s", e->key, e->section,
+			       why);
 	free(why);
 	conf_key_free(k, &scratch);
 }
@@ -212,7 +222,8 @@ try_entries(const struct conf_file *f, struct conf_errors *errors)
 	}
 }
 
-/* --- putting an environment together ----------------------------------------------------------------- */
+/* --- putting an environment together
+ * ----------------------------------------------------------------- */
 
 struct build {
 	const struct conf_file *file;
@@ -238,7 +249,8 @@ find_entry(const struct build *b, const char *section, const char *key)
 	return NULL;
 }
 
-/* The line to complain about: the environment's own key, the service's, or the environment's section. */
+/* The line to complain about: the environment's own key, the service's, or the environment's
+ * section. */
 static unsigned
 line_of(const struct build *b, const char *key)
 {
@@ -254,13 +266,14 @@ line_of(const struct build *b, const char *key)
 	return e ? e->line : 0;
 }
 
-#define COMPLAIN(b, key, ...) conf_error_add((b)->errors, (b)->file->path, line_of(b, key), __VA_ARGS__)
+#define COMPLAIN(b, key, ...)                                                                      \
+	conf_error_add((b)->errors, (b)->file->path, line_of(b, key), __VA_ARGS__)
 
-/* Sets every key of the sections that `kind` and `name` (NULL = none) match, for all environments or
- * for this one.  Bad values were told before and are passed over. */
+/* Sets every key of the sections that `kind` and `name` (NULL = none) match, for all environments
+ * or for this one.  Bad values were told before and are passed over. */
 static void
-apply(struct build *b, const char *kind, const char *name, bool own, enum key_owner owner, void *base,
-      enum rule_kind rule)
+apply(struct build *b, const char *kind, const char *name, bool own, enum key_owner owner,
+      void *base, enum rule_kind rule)
 {
 	for (size_t i = 0; i < b->file->n; i++) {
 		const struct conf_entry *e = &b->file->v[i];
@@ -270,7 +283,8 @@ apply(struct build *b, const char *kind, const char *name, bool own, enum key_ow
 
 		if (!e->key || !streq(s.kind, kind) || (name && !streq(s.name, name)))
 			continue;
-		if (owner != OWN_DRAFT && (own ? !streq(section_env(&s), b->env) : *section_env(&s) != '\0'))
+		if (owner != OWN_DRAFT &&
+		    (own ? !streq(section_env(&s), b->env) : *section_env(&s) != '\0'))
 			continue;
 		k = conf_key_find(owner, e->key);
 		if (k)
@@ -340,17 +354,20 @@ phases_check(struct build *b)
 	p->n_phases = n;
 	qsort(p->phases, n, sizeof p->phases[0], phase_cmp);
 	if (n == 0)
-		COMPLAIN(b, NULL, "[Environment %s] has no phase left: it would never be watched", b->env);
+		COMPLAIN(b, NULL, "[Environment %s] has no phase left: it would never be watched",
+			 b->env);
 	for (unsigned i = 0; i < n; i++) {
 		usec_t begin = i ? p->phases[i - 1].until_usec : 0;
 		char text[USEC_TEXT_MAX];
 
 		if (p->phases[i].until_usec == begin)
-			COMPLAIN(b, NULL, "phases %s and %s of %s both end at T+%s", p->phases[i - 1].name,
-				 p->phases[i].name, b->env, usec_format(text, begin));
+			COMPLAIN(b, NULL, "phases %s and %s of %s both end at T+%s",
+				 p->phases[i - 1].name, p->phases[i].name, b->env,
+				 usec_format(text, begin));
 		else if (p->phases[i].interval_usec > p->phases[i].until_usec - begin)
-			COMPLAIN(b, NULL, "phase %s of %s is shorter than its Interval=: it would have no "
-					  "sample of its own",
+			COMPLAIN(b, NULL,
+				 "phase %s of %s is shorter than its Interval=: it would have no "
+				 "sample of its own",
 				 p->phases[i].name, b->env);
 	}
 }
@@ -378,7 +395,8 @@ phases_build(struct build *b)
 
 		/* Watch= replaces what is said for all environments. */
 		if (e->key || !streq(s.kind, "Phase") || strlen(s.name) >= PHASE_NAME_MAX ||
-		    (d->watch_usec > 0 && !streq(s.env, b->env)) || (*s.env && !streq(s.env, b->env)))
+		    (d->watch_usec > 0 && !streq(s.env, b->env)) ||
+		    (*s.env && !streq(s.env, b->env)))
 			continue;
 		ph = phase_get(b, s.name);
 		if (!ph)
@@ -390,7 +408,8 @@ phases_build(struct build *b)
 	phases_check(b);
 }
 
-/* --- checks -------------------------------------------------------------------------------------------- */
+/* --- checks
+ * -------------------------------------------------------------------------------------------- */
 
 static void
 check_add(struct build *b, struct conf_check *c)
@@ -419,20 +438,23 @@ check_finish(struct build *b, struct conf_check *c, unsigned line, bool type_giv
 		c->type = c->argv ? CHECK_EXEC : c->address ? CHECK_TCP : CHECK_HTTP;
 	check_default(&b->draft, c);
 	if ((c->url != NULL) + (c->address != NULL) + (c->argv != NULL) > 1)
-		conf_error_add(b->errors, file, line, "check %s: only one of URL=, Address= and Command=",
-			       c->name);
+		conf_error_add(b->errors, file, line,
+			       "check %s: only one of URL=, Address= and Command=", c->name);
 	else if (c->type == CHECK_HTTP && !c->url)
-		conf_error_add(b->errors, file, line, "check %s has no URL=, Address= or Command=", c->name);
+		conf_error_add(b->errors, file, line,
+			       "check %s has no URL=, Address= or Command=", c->name);
 	else if (c->type == CHECK_TCP && !c->address)
-		conf_error_add(b->errors, file, line, "check %s: Type=tcp needs Address=HOST:PORT", c->name);
+		conf_error_add(b->errors, file, line, "check %s: Type=tcp needs Address=HOST:PORT",
+			       c->name);
 	else if (c->type == CHECK_EXEC && !c->argv)
-		conf_error_add(b->errors, file, line, "check %s: Type=exec needs Command=", c->name);
+		conf_error_add(b->errors, file, line,
+			       "check %s: Type=exec needs Command=", c->name);
 	if (c->url && strncmp(c->url, "http://", 7) != 0 && strncmp(c->url, "https://", 8) != 0)
-		conf_error_add(b->errors, file, line, "check %s: %s is neither http:// nor https://", c->name,
-			       c->url);
+		conf_error_add(b->errors, file, line,
+			       "check %s: %s is neither http:// nor https://", c->name, c->url);
 	if (c->address && !strrchr(c->address, ':'))
-		conf_error_add(b->errors, file, line, "check %s: %s has no port; write HOST:PORT", c->name,
-			       c->address);
+		conf_error_add(b->errors, file, line, "check %s: %s has no port; write HOST:PORT",
+			       c->name, c->address);
 }
 
 static void
@@ -487,7 +509,8 @@ checks_build(struct build *b)
 	}
 }
 
-/* --- metrics and policy ---------------------------------------------------------------------------------- */
+/* --- metrics and policy
+ * ---------------------------------------------------------------------------------- */
 
 static void
 metrics_build(struct build *b)
@@ -503,12 +526,13 @@ metrics_build(struct build *b)
 
 		snprintf(own, sizeof own, "Metrics %s", b->env);
 		if (any && find_entry(b, own, NULL))
-			COMPLAIN(b, NULL, "[Metrics %s] without MetricsURL= in [Environment %s]", b->env,
-				 b->env);
+			COMPLAIN(b, NULL, "[Metrics %s] without MetricsURL= in [Environment %s]",
+				 b->env, b->env);
 		return;
 	}
 	if (strncmp(m->url, "http://", 7) != 0 && strncmp(m->url, "https://", 8) != 0)
-		COMPLAIN(b, "MetricsURL", "MetricsURL=: %s is neither http:// nor https://", m->url);
+		COMPLAIN(b, "MetricsURL", "MetricsURL=: %s is neither http:// nor https://",
+			 m->url);
 	if (!any && b->mode == BUILD_FILE) {
 		m->requests = xstrdup("http_requests_total");
 		m->errors = xstrdup("http_requests_total{code=~\"5..\"}");
@@ -540,7 +564,8 @@ policy_build(struct build *b)
 	p->has_backup = b->draft.env.backup_paths != NULL;
 }
 
-/* --- what must fit together ------------------------------------------------------------------------------ */
+/* --- what must fit together
+ * ------------------------------------------------------------------------------ */
 
 static void
 check_folder(struct build *b, const char *key, const char *path)
@@ -569,7 +594,8 @@ check_after(struct build *b)
 			return;
 		}
 		if (streq(name, b->env) || depth > 32) {
-			COMPLAIN(b, "After", "After=: %s would have to succeed before itself", b->env);
+			COMPLAIN(b, "After", "After=: %s would have to succeed before itself",
+				 b->env);
 			return;
 		}
 		snprintf(section, sizeof section, "Environment %s", name);
@@ -594,18 +620,23 @@ check_ways(struct build *b)
 	const struct conf_env *e = &b->draft.env;
 
 	if (!e->deploy && !e->artifact && !line_is_given(b, "Deploy"))
-		COMPLAIN(b, NULL, "[Environment %s] has neither Deploy= nor Artifact=: there is no way to "
-				  "deploy to it",
+		COMPLAIN(b, NULL,
+			 "[Environment %s] has neither Deploy= nor Artifact=: there is no way to "
+			 "deploy to it",
 			 b->env);
 	if (e->deploy && e->artifact)
 		COMPLAIN(b, "Artifact", "Deploy= and Artifact= are two ways to deploy: keep one");
 	if (e->deploy && !e->rollback && !e->backup_paths && !line_is_given(b, "Rollback"))
-		COMPLAIN(b, "Deploy", "Deploy= without Rollback= or BackupPaths=: there is no way back");
-	if (specifiers_use(e->rollback, 'b') && !e->backup_paths && !line_is_given(b, "BackupPaths"))
-		COMPLAIN(b, "Rollback", "Rollback= uses %%b, but without BackupPaths= there is no backup");
+		COMPLAIN(b, "Deploy",
+			 "Deploy= without Rollback= or BackupPaths=: there is no way back");
+	if (specifiers_use(e->rollback, 'b') && !e->backup_paths &&
+	    !line_is_given(b, "BackupPaths"))
+		COMPLAIN(b, "Rollback",
+			 "Rollback= uses %%b, but without BackupPaths= there is no backup");
 	if (!b->draft.env.policy.has_health && !b->draft.env.metrics.url && b->errors->n == 0)
-		COMPLAIN(b, NULL, "[Environment %s] has no HealthURL=, no [Check …] and no MetricsURL=: "
-				  "nothing could be watched",
+		COMPLAIN(b, NULL,
+			 "[Environment %s] has no HealthURL=, no [Check …] and no MetricsURL=: "
+			 "nothing could be watched",
 			 b->env);
 }
 
@@ -616,8 +647,9 @@ check_reach(struct build *b)
 
 	for (int i = RULE_ERROR_RATE; i <= RULE_LATENCY_P95; i++)
 		if (r[i].warn_limit > r[i].limit)
-			COMPLAIN(b, NULL, "[Rule %s] of %s: Warn= is over Limit=: the rollback would come "
-					  "before the warning",
+			COMPLAIN(b, NULL,
+				 "[Rule %s] of %s: Warn= is over Limit=: the rollback would come "
+				 "before the warning",
 				 rule_kind_name(i), b->env);
 }
 
@@ -659,7 +691,8 @@ env_build(struct build *b)
 }
 
 struct conf_env **
-conf_build(const struct conf_file *f, const char *service, enum build_mode mode, struct conf_errors *errors)
+conf_build(const struct conf_file *f, const char *service, enum build_mode mode,
+	   struct conf_errors *errors)
 {
 	struct conf_env **envs = xcalloc(1, sizeof *envs);
 	size_t n = 0;

@@ -2,9 +2,10 @@
 /*
  * Text to entries, by libinih.
  *
- * Its line buffer is 200 bytes, it takes " ;" in a value for a comment, and it joins indented lines to
- * the one before; selectors and hook lines suffer from all three.  So our reader hands it each line
- * unindented and with its number in the place of the value, and the handler puts the real value back.
+ * Its line buffer is 200 bytes, it takes " ;" in a value for a comment, and it joins indented lines
+ * to the one before; selectors and hook lines suffer from all three.  So our reader hands it each
+ * line unindented and with its number in the place of the value, and the handler puts the real
+ * value back.
  */
 
 #include <errno.h>
@@ -35,7 +36,7 @@ struct reader {
 	struct conf_errors *errors;
 	const char *rest;
 	unsigned line;
-	char *value; /* owned: of the line just handed over */
+	char *value;        /* owned: of the line just handed over */
 	char *last_section; /* owned */
 };
 
@@ -80,7 +81,8 @@ take_section(struct reader *r, const char *text)
 	char *name;
 
 	if (text[n - 1] != ']') {
-		conf_error_add(r->errors, r->file->path, r->line, "a section's line must end in ]: %s", text);
+		conf_error_add(r->errors, r->file->path, r->line,
+			       "a section's line must end in ]: %s", text);
 		return false;
 	}
 	name = trimmed(text + 1, text + n - 1);
@@ -113,13 +115,13 @@ offer(struct reader *r, const char *text, char *out, int size)
 		return ok;
 	}
 	if (!eq || *eq == ':') {
-		conf_error_add(r->errors, r->file->path, r->line, "neither Key=Value nor [Section]: %.60s",
-			       text);
+		conf_error_add(r->errors, r->file->path, r->line,
+			       "neither Key=Value nor [Section]: %.60s", text);
 		return false;
 	}
 	if (!r->last_section) {
-		conf_error_add(r->errors, r->file->path, r->line, "a key before the first [Section]: %.60s",
-			       text);
+		conf_error_add(r->errors, r->file->path, r->line,
+			       "a key before the first [Section]: %.60s", text);
 		return false;
 	}
 	key = trimmed(text, eq);
@@ -163,8 +165,8 @@ on_entry(void *arg, const char *section, const char *key, const char *value)
 
 		if (e->key && streq(e->section, r->last_section) && streq(e->key, key)) {
 			conf_error_add(r->errors, r->file->path, r->line,
-				       "%s= stands twice in [%s], first in line %u", key, e->section,
-				       e->line);
+				       "%s= stands twice in [%s], first in line %u", key,
+				       e->section, e->line);
 			return 1;
 		}
 	}
@@ -174,7 +176,8 @@ on_entry(void *arg, const char *section, const char *key, const char *value)
 }
 
 void
-conf_file_parse(const char *path, const char *text, struct conf_file *ret, struct conf_errors *errors)
+conf_file_parse(const char *path, const char *text, struct conf_file *ret,
+		struct conf_errors *errors)
 {
 	struct reader r = {.file = ret, .errors = errors, .rest = text};
 

@@ -3,8 +3,9 @@
 #define DHASH_CONF_INTERNAL_H
 
 /*
- * What the configuration's own files share: conf_file.c (text to entries), conf_table.c (keys and their
- * values), conf_build.c (entries to environments), conf_dump.c (and back), conf.c (the folder).
+ * What the configuration's own files share: conf_file.c (text to entries), conf_table.c (keys and
+ * their values), conf_build.c (entries to environments), conf_dump.c (and back), conf.c (the
+ * folder).
  */
 
 #include "daemon/conf.h"
@@ -38,17 +39,17 @@ struct daemon_keys {
 
 enum key_type {
 	KEY_STRING,
-	KEY_NAME,     /* name_valid() */
-	KEY_PATH,     /* absolute */
+	KEY_NAME, /* name_valid() */
+	KEY_PATH, /* absolute */
 	KEY_SPAN,
 	KEY_SPAN_SET, /* not 0 */
 	KEY_UINT,     /* at least 1 */
 	KEY_BOOL,
-	KEY_BYTES,    /* "10M" */
-	KEY_RATIO,    /* "10%" or "0.1" */
-	KEY_SECONDS,  /* a time span, kept as a double */
-	KEY_LIMIT,    /* of a rule: ratio or seconds, by the rule */
-	KEY_ARGV,     /* a hook line */
+	KEY_BYTES,   /* "10M" */
+	KEY_RATIO,   /* "10%" or "0.1" */
+	KEY_SECONDS, /* a time span, kept as a double */
+	KEY_LIMIT,   /* of a rule: ratio or seconds, by the rule */
+	KEY_ARGV,    /* a hook line */
 	KEY_WORDS,
 	KEY_REGEX,
 	KEY_STATUSES, /* "200-299,301" */
@@ -81,7 +82,8 @@ char *conf_key_text(const struct conf_key *k, const void *base, enum rule_kind r
 void conf_key_free(const struct conf_key *k, void *base);
 
 /* conf_file.c: reads text; syntax errors go to *errors with their lines. */
-void conf_file_parse(const char *path, const char *text, struct conf_file *ret, struct conf_errors *errors);
+void conf_file_parse(const char *path, const char *text, struct conf_file *ret,
+		     struct conf_errors *errors);
 void conf_file_done(struct conf_file *f);
 
 /* conf_build.c */

@@ -3,8 +3,8 @@
  * Start, pump, stop.
  *
  * The pump is the only place that steps the core: adapters post events, the pump drains the queue,
- * ticks until nothing is due, and arms the timer for the core's next deadline.  An event that comes up
- * while the core's effects are carried out waits in the queue.
+ * ticks until nothing is due, and arms the timer for the core's next deadline.  An event that comes
+ * up while the core's effects are carried out waits in the queue.
  */
 
 #include "daemon/daemon.h"
@@ -20,7 +20,8 @@
 #include "common/util.h"
 #include "daemon/notify_systemd.h"
 
-/* --- queue --------------------------------------------------------------------------------------- */
+/* --- queue ---------------------------------------------------------------------------------------
+ */
 
 enum { QUEUED_STRINGS_MAX = 6 };
 
@@ -94,7 +95,8 @@ step(struct daemon *d, struct event *e)
 	e->wall = now_realtime();
 	r = core_step(d->core, e, d->effects);
 	if (r < 0)
-		log_error("the core refused an event (%s): %s; this is a mistake in dhashd, please report it",
+		log_error("the core refused an event (%s): %s; this is a mistake in dhashd, please "
+			  "report it",
 			  event_kind_name(e->kind), strerror(-r));
 	effects_apply(d, d->effects);
 }
@@ -159,7 +161,8 @@ daemon_post(struct daemon *d, const struct event *e)
 	pump(d);
 }
 
-/* --- targets --------------------------------------------------------------------------------------- */
+/* --- targets
+ * --------------------------------------------------------------------------------------- */
 
 struct target *
 daemon_find(const struct daemon *d, const char *service, const char *environment)
@@ -190,6 +193,18 @@ target_observer(struct target *t)
 		t->observed = conf;
 	}
 	return t->observer;
+}
+
+void
+target_thaw(struct target *t)
+{
+	if (t->observed && t->observed == t->frozen) {
+		observer_free(t->observer);
+		t->observer = NULL;
+		t->observed = NULL;
+	}
+	conf_env_free(t->frozen);
+	t->frozen = NULL;
 }
 
 static void
@@ -224,13 +239,16 @@ daemon_status_line(struct daemon *d)
 			 shown->service, shown->environment, shown->live_id,
 			 dstate_label(shown->last_state));
 	else
-		snprintf(text, sizeof text, "%u environments; %u live deployments", d->n_targets, live);
+		snprintf(text, sizeof text, "%u environments; %u live deployments", d->n_targets,
+			 live);
 	notify_status(text);
 }
 
-/* --- recovery -------------------------------------------------------------------------------------- */
+/* --- recovery
+ * -------------------------------------------------------------------------------------- */
 
-/* An environment that left the configuration while its deployment was live is guarded to the end. */
+/* An environment that left the configuration while its deployment was live is guarded to the end.
+ */
 static struct target *
 target_recovered(struct daemon *d, const struct deployment *dep, const struct conf_env *frozen)
 {
@@ -264,7 +282,8 @@ recover_one(struct daemon *d, struct store_recovered *r)
 
 	if (!r->config || conf_env_parse(r->config, &frozen, &errors) < 0) {
 		log_event(LOG_KIND_CONFIG_ERROR, LOG_CRIT, NULL,
-			  "cannot read the configuration frozen with %s: %s; it is not guarded any more, "
+			  "cannot read the configuration frozen with %s: %s; it is not guarded any "
+			  "more, "
 			  "look after %s/%s by hand",
 			  r->deployment.id, errors.n ? errors.v[0].text : "it is missing",
 			  r->deployment.service, r->deployment.environment);
@@ -277,7 +296,7 @@ recover_one(struct daemon *d, struct store_recovered *r)
 		conf_env_free(frozen);
 		return;
 	}
-	conf_env_free(t->frozen);
+	target_thaw(t);
 	t->frozen = frozen;
 	str_copy(t->frozen_id, sizeof t->frozen_id, r->deployment.id);
 	str_copy(t->live_id, sizeof t->live_id, r->deployment.id);
@@ -295,7 +314,8 @@ recover_one(struct daemon *d, struct store_recovered *r)
 	}
 }
 
-/* --- life ------------------------------------------------------------------------------------------ */
+/* --- life
+ * ------------------------------------------------------------------------------------------ */
 
 static void
 on_timer(evutil_socket_t fd, short what, void *arg)
@@ -333,9 +353,10 @@ on_store_state(void *arg, const char *problem)
 	struct daemon *d = arg;
 
 	if (problem)
-		log_event(LOG_KIND_STORE_ERROR, LOG_CRIT, NULL,
-			  "READ-ONLY: %s; nothing is decided or started until it can be written down",
-			  problem);
+		log_event(
+			LOG_KIND_STORE_ERROR, LOG_CRIT, NULL,
+			"READ-ONLY: %s; nothing is decided or started until it can be written down",
+			problem);
 	else
 		log_event(LOG_KIND_STORE_ERROR, LOG_NOTICE, NULL, "the store can be written again");
 	daemon_status_line(d);
@@ -370,13 +391,17 @@ open_store(struct daemon *d)
 	if (aside)
 		log_event(LOG_KIND_STORE_ERROR, LOG_CRIT, NULL, "%s", aside);
 	if (r == -EBUSY)
-		log_error("cannot open %s: another dhashd has it; stop that one, or give --state another "
-			  "folder", path);
+		log_error("cannot open %s: another dhashd has it; stop that one, or give --state "
+			  "another "
+			  "folder",
+			  path);
 	else if (r == -ENOTSUP)
-		log_error("cannot open %s: a newer version of dhashd wrote it; install that one again",
+		log_error("cannot open %s: a newer version of dhashd wrote it; install that one "
+			  "again",
 			  path);
 	else if (r < 0)
-		log_error("cannot open %s: %s; check the folder's owner and space", path, strerror(-r));
+		log_error("cannot open %s: %s; check the folder's owner and space", path,
+			  strerror(-r));
 	else
 		store_on_state(d->store, on_store_state, d);
 	free(aside);
@@ -392,8 +417,9 @@ open_socket(struct daemon *d)
 	int r = notify_listen_fd(&cfg.fd);
 
 	if (r < 0) {
-		log_error("the service manager passed something else than one listening Unix socket: "
-			  "check dhashd.socket");
+		log_error(
+			"the service manager passed something else than one listening Unix socket: "
+			"check dhashd.socket");
 		return r;
 	}
 	cfg.read_group = d->conf->read_group;
@@ -492,7 +518,7 @@ unload(struct daemon *d)
 		struct asked *a = d->asked;
 
 		d->asked = a->next;
-		free(a->target);
+		free(a->target); /* its client finds the connection closed */
 		free(a->reason);
 		free(a);
 	}

@@ -4,9 +4,9 @@
 
 /*
  * The daemon owns everything: it pumps events into the core, commits what the core wants kept, and
- * carries out the other effects once that is on disk.  Its own files share these structs: daemon.c (life
- * and pump), effects.c (effects), act.c (backup, target, deploy, rollback), requests.c (operators),
- * status.c (views).
+ * carries out the other effects once that is on disk.  Its own files share these structs: daemon.c
+ * (life and pump), effects.c (effects), act.c (backup, target, deploy, rollback), requests.c
+ * (operators), status.c (views).
  */
 
 #include <event2/event.h>
@@ -35,13 +35,13 @@ struct asked_sample {
 struct target {
 	struct daemon *daemon;
 	unsigned handle;
-	char *service, *environment;   /* owned: outlive a reload */
-	const struct conf_env *conf;   /* of the configuration now; NULL when it left it */
-	struct conf_env *frozen;       /* owned: of the live or last deployment; NULL = none */
+	char *service, *environment; /* owned: outlive a reload */
+	const struct conf_env *conf; /* of the configuration now; NULL when it left it */
+	struct conf_env *frozen;     /* owned: of the live or last deployment; NULL = none */
 	char frozen_id[DEPLOYMENT_ID_MAX];
-	struct observer *observer;     /* owned */
+	struct observer *observer;       /* owned */
 	const struct conf_env *observed; /* what the observer was made for */
-	struct act *acts;              /* owned: running, newest first */
+	struct act *acts;                /* owned: running, newest first */
 	struct asked_sample sampling[_SAMPLE_KIND_MAX];
 	char live_id[DEPLOYMENT_ID_MAX];
 	enum dstate last_state;
@@ -88,13 +88,15 @@ struct daemon {
 /* daemon.c */
 /* Runs until SIGTERM.  Returns the process's exit status; what went wrong has been logged. */
 int daemon_run(const struct daemon_options *options);
-/* Hands an event to the core: now when outside of it, else after the present one.  Everything in it is
- * copied; now and wall are filled in. */
+/* Hands an event to the core: now when outside of it, else after the present one.  Everything in it
+ * is copied; now and wall are filled in. */
 void daemon_post(struct daemon *d, const struct event *e);
 struct target *daemon_find(const struct daemon *d, const char *service, const char *environment);
 /* The configuration that counts for a target now: the frozen one while a deployment is live. */
 const struct conf_env *target_conf(const struct target *t);
 struct observer *target_observer(struct target *t);
+/* Lets go of the frozen configuration, and of the observer that was made for it. */
+void target_thaw(struct target *t);
 void daemon_status_line(struct daemon *d);
 
 /* effects.c */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Carrying out what the core wants.  The persist effects of a step, and the events for the stream, go
- * into one batch; everything else of the step that follows from it waits until that is on disk.  A step
- * that writes nothing is carried out at once.
+ * Carrying out what the core wants.  The persist effects of a step, and the events for the stream,
+ * go into one batch; everything else of the step that follows from it waits until that is on disk.
+ * A step that writes nothing is carried out at once.
  */
 
 #include <errno.h>
@@ -25,7 +25,8 @@ target_of(struct daemon *d, const struct effect *f)
 	return d->targets[f->env];
 }
 
-/* --- before the commit --------------------------------------------------------------------------- */
+/* --- before the commit ---------------------------------------------------------------------------
+ */
 
 static void
 freeze(struct batch *b, struct target *t, const struct deployment *d)
@@ -37,11 +38,11 @@ freeze(struct batch *b, struct target *t, const struct deployment *d)
 		return;
 	text = conf_env_dump(t->conf);
 	batch_config(b, d->id, text);
-	conf_env_free(t->frozen);
-	t->frozen = NULL;
+	target_thaw(t);
 	if (conf_env_parse(text, &t->frozen, &errors) < 0)
-		log_error("cannot read back the configuration of %s: %s; this is a mistake in dhashd",
-			  d->id, errors.n ? errors.v[0].text : "unknown");
+		log_error(
+			"cannot read back the configuration of %s: %s; this is a mistake in dhashd",
+			d->id, errors.n ? errors.v[0].text : "unknown");
 	conf_errors_free(&errors);
 	str_copy(t->frozen_id, sizeof t->frozen_id, d->id);
 	free(text);
@@ -65,9 +66,9 @@ event_json(const struct target *t, const struct effect *f, usec_t wall)
 	char at[USEC_TEXT_MAX];
 
 	return json_pack("{s:s, s:s, s:s, s:s?, s:s?, s:s, s:s, s:s?, s:s?, s:s}", "at",
-			 wall_format(at, wall), "service", t->service, "environment", t->environment,
-			 "deployment", d ? d->id : NULL, "tag", d ? d->tag : NULL, "kind",
-			 note_kind_name(n->kind), "level", level_name(n->level), "rule",
+			 wall_format(at, wall), "service", t->service, "environment",
+			 t->environment, "deployment", d ? d->id : NULL, "tag", d ? d->tag : NULL,
+			 "kind", note_kind_name(n->kind), "level", level_name(n->level), "rule",
 			 n->rule < _RULE_MAX ? rule_kind_name(n->rule) : NULL, "state",
 			 d ? dstate_name(d->state) : NULL, "text", n->text);
 }
@@ -105,7 +106,8 @@ batch_effect(struct batch *b, struct daemon *d, const struct effect *f, usec_t w
 	}
 }
 
-/* --- after the commit ------------------------------------------------------------------------------ */
+/* --- after the commit
+ * ------------------------------------------------------------------------------ */
 
 static const enum log_kind note_log_kinds[_NOTE_KIND_MAX] = {
 	[NOTE_STATE] = LOG_KIND_STATE,

@@ -60,11 +60,13 @@ hook_line_split(const char *line, char ***ret, char **ret_error)
 
 	for (const char *p = line; *p; p++) {
 		if (*p == '%' && (p[1] == '\0' || !specifier_known(p[1])))
-			return bad(&w, ret_error,
-				   p[1] ? xasprintf("unknown specifier %%%c; known are %%e %%t %%b %%i "
-						    "%%s and %%%%",
-						    p[1])
-					: xstrdup("a lone % at the end; write %% for a percent sign"));
+			return bad(
+				&w, ret_error,
+				p[1] ? xasprintf(
+					       "unknown specifier %%%c; known are %%e %%t %%b %%i "
+					       "%%s and %%%%",
+					       p[1])
+				     : xstrdup("a lone % at the end; write %% for a percent sign"));
 		if (*p == '%') {
 			put(&w, *p++);
 			put(&w, *p);

@@ -60,7 +60,8 @@ decisions(struct text *t, const json_t *d)
 	size_t i;
 	json_t *dec;
 
-	json_array_foreach(json_object_get(d, "decisions"), i, dec) {
+	json_array_foreach(json_object_get(d, "decisions"), i, dec)
+	{
 		const json_t *ev = json_object_get(dec, "evidence");
 
 		add(t, "- %s %s (%s): %s\n", field(dec, "at"), field(dec, "kind"),
@@ -78,8 +79,8 @@ alerts(struct text *t, const json_t *d)
 	json_t *a;
 
 	json_array_foreach(json_object_get(d, "alerts"), i, a)
-		add(t, "- %s %s %s: %s\n", field(a, "raised_at"), field(a, "level"), field(a, "cause"),
-		    field(a, "text"));
+		add(t, "- %s %s %s: %s\n", field(a, "raised_at"), field(a, "level"),
+		    field(a, "cause"), field(a, "text"));
 	if (json_array_size(json_object_get(d, "alerts")) == 0)
 		add(t, "- none\n");
 }
@@ -92,15 +93,17 @@ impact(struct text *t, const json_t *d)
 	size_t i;
 	json_t *s;
 
-	json_array_foreach(json_object_get(d, "samples"), i, s) {
+	json_array_foreach(json_object_get(d, "samples"), i, s)
+	{
 		const json_t *rate = json_object_get(s, "rate");
 
 		bad += json_number_value(json_object_get(rate, "bad"));
 		total += json_number_value(json_object_get(rate, "total"));
 	}
 	add(t, "- Requests that failed in the samples kept: %.0f of %.0f\n", bad, total);
-	add(t, "- Users affected: [to be filled in by the engineering team]\n"
-	       "- Services impacted: %s (%s)\n",
+	add(t,
+	    "- Users affected: [to be filled in by the engineering team]\n"
+	    "- Services impacted: %s (%s)\n",
 	    field(d, "service"), field(d, "environment"));
 }
 
@@ -110,8 +113,8 @@ incident_report(const json_t *d)
 	struct text t = {0};
 
 	add(&t, "# Incident Report: Rollback %s\n\n## Summary\n", field(d, "decided_at"));
-	add(&t, "- **Service:** %s\n- **Environment:** %s\n- **Release Tag:** %s\n", field(d, "service"),
-	    field(d, "environment"), field(d, "tag"));
+	add(&t, "- **Service:** %s\n- **Environment:** %s\n- **Release Tag:** %s\n",
+	    field(d, "service"), field(d, "environment"), field(d, "tag"));
 	add(&t, "- **Previous Release:** %s\n- **Rollback Time:** %s\n- **Operator:** %s\n",
 	    field(d, "previous_tag"), field(d, "restored_at"), field(d, "lead"));
 	add(&t, "- **Outcome:** %s (%s)\n- **Restored from:** %s%s\n", field(d, "state"),

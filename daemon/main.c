@@ -23,9 +23,10 @@ static const struct option long_options[] = {
 static const char usage_text[] =
 	"usage: dhashd [-t] [-c CONFDIR] [--state DIR] [--socket PATH] [--version]\n"
 	"  -t, --test      check the configuration and exit: 0 good, 78 not\n"
-	"  -c, --config    folder of dhashd.conf; default $CONFIGURATION_DIRECTORY or " DHASH_SYSCONFDIR
-	"/dhashd\n"
-	"  --state         folder of the database, sessions and backups; default $STATE_DIRECTORY or\n"
+	"  -c, --config    folder of dhashd.conf; default $CONFIGURATION_DIRECTORY "
+	"or " DHASH_SYSCONFDIR "/dhashd\n"
+	"  --state         folder of the database, sessions and backups; default $STATE_DIRECTORY "
+	"or\n"
 	"                  /var/lib/dhashd\n"
 	"  --socket        control socket; default /run/dhashd.sock\n";
 
@@ -57,7 +58,8 @@ test_configuration(const char *confdir)
 
 		while (conf->envs[n])
 			n++;
-		printf("%s: configuration is good, %u environment%s\n", confdir, n, n == 1 ? "" : "s");
+		printf("%s: configuration is good, %u environment%s\n", confdir, n,
+		       n == 1 ? "" : "s");
 	} else {
 		fprintf(stderr, "%s: %zu error%s\n", confdir, errors.n, errors.n == 1 ? "" : "s");
 	}

@@ -14,7 +14,8 @@ void notify_watchdog(void);
 void notify_status(const char *text);
 /* How often the watchdog wants to hear from us; 0 = never. */
 usec_t notify_watchdog_interval(void);
-/* The control socket of dhashd.socket, or -1.  -errno for descriptors that are not one Unix socket. */
+/* The control socket of dhashd.socket, or -1.  -errno for descriptors that are not one Unix socket.
+ */
 int notify_listen_fd(int *ret_fd);
 
 #endif

@@ -60,7 +60,8 @@ session_path(const char *state_dir, const char *id, const char *file)
 int
 session_reserve(const char *state_dir, const char *id)
 {
-	char *sessions = xasprintf("%s/sessions", state_dir), *path = session_path(state_dir, id, NULL);
+	char *sessions = xasprintf("%s/sessions", state_dir),
+	     *path = session_path(state_dir, id, NULL);
 	char *hooks = session_path(state_dir, id, "hooks");
 	int r = mkdir_p(sessions, 0750);
 

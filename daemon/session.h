@@ -5,8 +5,8 @@
 /*
  * The folder of a deployment, for people and their tools, as the operations guide has it:
  *   sessions/<id>/session.log deploy.log monitor.log rollback.log incident-report.md hooks/
- * The database is what counts; these files are written after it, in order, on a thread of their own,
- * and a failure to write them is logged and stops nothing.
+ * The database is what counts; these files are written after it, in order, on a thread of their
+ * own, and a failure to write them is logged and stops nothing.
  */
 
 #include <jansson.h>

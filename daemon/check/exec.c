@@ -126,7 +126,8 @@ on_ended(evutil_socket_t fd, short what, void *arg)
 	    WEXITSTATUS(wait_status) <= PLUGIN_UNKNOWN)
 		status = (enum plugin_status)WEXITSTATUS(wait_status);
 	else if (j->pid > 0 && !j->timed_out && WIFEXITED(wait_status))
-		j->failure = xasprintf("exit status %d is none of a plugin's", WEXITSTATUS(wait_status));
+		j->failure =
+			xasprintf("exit status %d is none of a plugin's", WEXITSTATUS(wait_status));
 	else if (j->pid > 0 && !j->timed_out)
 		j->failure = xasprintf("killed by signal %d", WTERMSIG(wait_status));
 	finish(j, status);
@@ -135,8 +136,9 @@ on_ended(evutil_socket_t fd, short what, void *arg)
 static int
 spawn(struct exec_job *j, char *const *argv, const char *directory, int out)
 {
-	static char *const environment[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-					    "LANG=C.UTF-8", NULL};
+	static char *const environment[] = {
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8",
+		NULL};
 	posix_spawn_file_actions_t fa;
 	posix_spawnattr_t at;
 	sigset_t none, all;
@@ -146,7 +148,8 @@ spawn(struct exec_job *j, char *const *argv, const char *directory, int out)
 	sigfillset(&all);
 	posix_spawn_file_actions_init(&fa);
 	posix_spawnattr_init(&at);
-	posix_spawnattr_setflags(&at, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	posix_spawnattr_setflags(&at, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK |
+					      POSIX_SPAWN_SETSIGDEF);
 	posix_spawnattr_setsigmask(&at, &none);
 	posix_spawnattr_setsigdefault(&at, &all);
 	posix_spawn_file_actions_addopen(&fa, STDIN_FILENO, "/dev/null", O_RDONLY, 0);

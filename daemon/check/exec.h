@@ -3,8 +3,8 @@
 #define DHASH_CHECK_EXEC_H
 
 /*
- * Monitoring plugins (check_http and thousands more): exit status 0 ok, 1 warning, 2 critical, 3 unknown;
- * the first line of the output is the message, less the performance data behind '|'.
+ * Monitoring plugins (check_http and thousands more): exit status 0 ok, 1 warning, 2 critical, 3
+ * unknown; the first line of the output is the message, less the performance data behind '|'.
  */
 
 #include "daemon/core/sample.h"
@@ -15,7 +15,8 @@ struct exec_job;
 enum plugin_status { PLUGIN_OK, PLUGIN_WARNING, PLUGIN_CRITICAL, PLUGIN_UNKNOWN };
 
 struct exec_answer {
-	enum plugin_status status; /* UNKNOWN also for what could not be run, signals, and time-outs */
+	enum plugin_status
+		status; /* UNKNOWN also for what could not be run, signals, and time-outs */
 	bool timed_out;
 	usec_t took;
 	const char *text; /* one line, escaped */

@@ -2,9 +2,10 @@
 /*
  * libcurl asks us to watch sockets and one timer; we tell it what happened and when time is up.
  *
- * Rules that keep this sound: libcurl is called only from drive(), never from within its own callbacks;
- * the timer is touched only where libcurl asks for it; a job is found by CURLINFO_PRIVATE, never by its
- * socket, which libcurl may share between jobs; a finished handle is taken out before its answer is told.
+ * Rules that keep this sound: libcurl is called only from drive(), never from within its own
+ * callbacks; the timer is touched only where libcurl asks for it; a job is found by
+ * CURLINFO_PRIVATE, never by its socket, which libcurl may share between jobs; a finished handle is
+ * taken out before its answer is told.
  */
 
 #include "daemon/check/http.h"
@@ -46,12 +47,14 @@ struct http_pool {
 
 static void drive(struct http_pool *p, curl_socket_t fd, int mask);
 
-/* --- events --------------------------------------------------------------------------------------------- */
+/* --- events
+ * --------------------------------------------------------------------------------------------- */
 
 static void
 on_socket(evutil_socket_t fd, short what, void *arg)
 {
-	int mask = (what & EV_READ ? CURL_CSELECT_IN : 0) | (what & EV_WRITE ? CURL_CSELECT_OUT : 0);
+	int mask =
+		(what & EV_READ ? CURL_CSELECT_IN : 0) | (what & EV_WRITE ? CURL_CSELECT_OUT : 0);
 
 	drive(arg, fd, mask);
 }
@@ -67,7 +70,8 @@ watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg
 {
 	struct http_pool *p = arg;
 	struct event *ev = socket_arg;
-	short mask = EV_PERSIST | (what & CURL_POLL_IN ? EV_READ : 0) | (what & CURL_POLL_OUT ? EV_WRITE : 0);
+	short mask = EV_PERSIST | (what & CURL_POLL_IN ? EV_READ : 0) |
+		     (what & CURL_POLL_OUT ? EV_WRITE : 0);
 
 	if (what == CURL_POLL_REMOVE) {
 		if (ev)
@@ -96,7 +100,9 @@ set_timer(CURLM *multi, long timeout_ms, void *arg)
 	return timeout_ms < 0 ? evtimer_del(p->timer) : evtimer_add(p->timer, &tv);
 }
 
-/* --- jobs ------------------------------------------------------------------------------------------------- */
+/* --- jobs
+ * -------------------------------------------------------------------------------------------------
+ */
 
 static size_t
 on_body(char *data, size_t size, size_t n, void *arg)
@@ -194,7 +200,8 @@ describe(const struct http_job *j, CURLcode code, char *buf, size_t n)
 	if (j->too_big)
 		snprintf(buf, n, "the answer of %s is over %zu bytes", host, j->max_bytes);
 	else if (code == CURLE_OPERATION_TIMEDOUT)
-		snprintf(buf, n, "no answer from %s within %s", host, usec_format(span, j->timeout_usec));
+		snprintf(buf, n, "no answer from %s within %s", host,
+			 usec_format(span, j->timeout_usec));
 	else if (code == CURLE_COULDNT_CONNECT)
 		snprintf(buf, n, "cannot connect to %s: %s", host,
 			 os_error ? strerror((int)os_error) : "refused or unreachable");
@@ -255,7 +262,8 @@ drive(struct http_pool *p, curl_socket_t fd, int mask)
 	drain(p);
 }
 
-/* --- starting --------------------------------------------------------------------------------------------- */
+/* --- starting
+ * --------------------------------------------------------------------------------------------- */
 
 static bool
 configure(struct http_job *j, const struct http_request *r)
@@ -268,7 +276,8 @@ configure(struct http_job *j, const struct http_request *r)
 	c |= curl_easy_setopt(e, CURLOPT_PRIVATE, j);
 	c |= curl_easy_setopt(e, CURLOPT_ERRORBUFFER, j->error);
 	c |= curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
-	c |= curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L); /* a stuck resolver must not hold the loop */
+	c |= curl_easy_setopt(e, CURLOPT_QUICK_EXIT,
+			      1L); /* a stuck resolver must not hold the loop */
 	c |= curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
 	c |= curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
 	c |= curl_easy_setopt(e, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
@@ -346,7 +355,9 @@ http_cancel(struct http_job *j)
 	job_free(j);
 }
 
-/* --- life --------------------------------------------------------------------------------------------------- */
+/* --- life
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 int
 http_pool_new(struct event_base *base, struct http_pool **ret)

@@ -3,9 +3,9 @@
 #define DHASH_CHECK_HTTP_H
 
 /*
- * HTTP(S) requests and TCP connects by libcurl in the libevent loop: one multi handle for the daemon,
- * connections kept, every request limited in time and size.  Redirects are not followed: a check sees
- * the status that the service gave.
+ * HTTP(S) requests and TCP connects by libcurl in the libevent loop: one multi handle for the
+ * daemon, connections kept, every request limited in time and size.  Redirects are not followed: a
+ * check sees the status that the service gave.
  */
 
 #include <stdbool.h>
@@ -19,10 +19,10 @@ struct http_job;
 
 struct http_request {
 	const char *url;
-	bool connect_only; /* TCP: connected is all that is asked */
+	bool connect_only;  /* TCP: connected is all that is asked */
 	const char *accept; /* Accept: header, or NULL */
 	usec_t timeout_usec;
-	size_t max_bytes;   /* of the body; more is an error */
+	size_t max_bytes; /* of the body; more is an error */
 	bool keep_body;
 };
 
@@ -46,7 +46,8 @@ typedef void http_fn(void *arg, const struct http_answer *a);
 int http_pool_new(struct event_base *base, struct http_pool **ret);
 void http_pool_free(struct http_pool *p);
 /* fn is called once, on the loop, never from within; unless the job is cancelled. */
-struct http_job *http_start(struct http_pool *p, const struct http_request *r, http_fn *fn, void *arg);
+struct http_job *
+http_start(struct http_pool *p, const struct http_request *r, http_fn *fn, void *arg);
 void http_cancel(struct http_job *j);
 
 #endif

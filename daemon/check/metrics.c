@@ -43,7 +43,8 @@ struct scrape {
 	bool too_many;
 };
 
-/* --- the table ------------------------------------------------------------------------------------------- */
+/* --- the table
+ * ------------------------------------------------------------------------------------------- */
 
 static void
 table_free(struct table *t)
@@ -103,9 +104,11 @@ hash(uint64_t h, const char *s)
 
 /* Labels may come in any order: their hashes are added. `le` as a number, so that 1 is 1.0. */
 static void
-series_key(enum source src, const struct label *l, size_t n, double le, uint64_t *ret, uint64_t *ret2)
+series_key(enum source src, const struct label *l, size_t n, double le, uint64_t *ret,
+	   uint64_t *ret2)
 {
-	uint64_t a = 0xcbf29ce484222325ull + (uint64_t)src, b = 0x84222325cbf29ce4ull + (uint64_t)src;
+	uint64_t a = 0xcbf29ce484222325ull + (uint64_t)src,
+		 b = 0x84222325cbf29ce4ull + (uint64_t)src;
 	char bound[32];
 
 	for (size_t i = 0; i < n; i++) {
@@ -121,12 +124,13 @@ series_key(enum source src, const struct label *l, size_t n, double le, uint64_t
 	*ret2 = b;
 }
 
-/* --- one sample of the exposition ---------------------------------------------------------------------- */
+/* --- one sample of the exposition
+ * ---------------------------------------------------------------------- */
 
 /* Since the last scrape, resets handled as Prometheus does; false: nothing to differ from. */
 static bool
-difference(struct scrape *s, enum source src, const struct label *l, size_t n, double le, double value,
-	   double *ret)
+difference(struct scrape *s, enum source src, const struct label *l, size_t n, double le,
+	   double value, double *ret)
 {
 	const struct counter *before;
 	uint64_t key, key2;
@@ -214,9 +218,12 @@ on_sample(void *arg, const char *name, const struct label *labels, size_t n, dou
 	}
 }
 
-/* --- results ----------------------------------------------------------------------------------------------- */
+/* --- results
+ * -----------------------------------------------------------------------------------------------
+ */
 
-/* Requests slower than the limit: all less those in the bucket at it, or at the nearest bound below. */
+/* Requests slower than the limit: all less those in the bucket at it, or at the nearest bound
+ * below. */
 static double
 slower(const struct scrape *s, double limit, double *ret_bound)
 {
@@ -334,9 +341,11 @@ metrics_take(struct metrics *m, char *text, size_t len, usec_t at, struct sample
 	rate_result(&s, at - m->last_at, &ret->rate);
 	latency_result(&s, at - m->last_at, &ret->latency, ret->detail, sizeof ret->detail);
 	if (s.too_many)
-		str_copy(ret->detail, sizeof ret->detail, "too many series: the rest was passed over");
+		str_copy(ret->detail, sizeof ret->detail,
+			 "too many series: the rest was passed over");
 	else if (m->last_at == 0)
-		str_copy(ret->detail, sizeof ret->detail, "first scrape: differences begin with the next");
+		str_copy(ret->detail, sizeof ret->detail,
+			 "first scrape: differences begin with the next");
 	table_free(&m->last);
 	m->last = s.now;
 	m->last_at = at;
@@ -356,18 +365,22 @@ metrics_probe(struct metrics *m, char *text, size_t len, char **ret_text)
 		return r;
 	missing_names(&s, missing, sizeof missing);
 	if (missing[0]) {
-		*ret_text = xasprintf("the source has no %s: correct [Metrics], or the service's exporter",
-				      missing);
+		*ret_text = xasprintf(
+			"the source has no %s: correct [Metrics], or the service's exporter",
+			missing);
 		return -ENOENT;
 	}
 	*ret_text = xstrdup("the source has every configured metric");
 	return 0;
 }
 
-/* --- life ------------------------------------------------------------------------------------------------------ */
+/* --- life
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static int
-set_selector(struct metrics *m, enum source src, const char *text, const char *suffix, char **ret_error)
+set_selector(struct metrics *m, enum source src, const char *text, const char *suffix,
+	     char **ret_error)
 {
 	int r;
 
@@ -380,8 +393,8 @@ set_selector(struct metrics *m, enum source src, const char *text, const char *s
 }
 
 int
-metrics_new(const struct conf_metrics *conf, const struct metrics_limits *limits, struct metrics **ret,
-	    char **ret_error)
+metrics_new(const struct conf_metrics *conf, const struct metrics_limits *limits,
+	    struct metrics **ret, char **ret_error)
 {
 	struct metrics *m = xcalloc(1, sizeof *m);
 	int r;

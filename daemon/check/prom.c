@@ -32,8 +32,8 @@ blanks(struct parser *ps)
 static bool
 name_char(char c, bool first, bool colon)
 {
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (colon && c == ':') ||
-	       (!first && c >= '0' && c <= '9');
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+	       (colon && c == ':') || (!first && c >= '0' && c <= '9');
 }
 
 /* Terminates the name in place; *ret_next is the character that stood there. */
@@ -98,7 +98,8 @@ label(struct parser *ps)
 	l->name = n;
 	l->value = label_value(ps);
 	if (!l->value)
-		return fail(ps, "a label's value is not quoted, not closed, or has an unknown escape");
+		return fail(ps,
+			    "a label's value is not quoted, not closed, or has an unknown escape");
 	ps->n_labels++;
 	return true;
 }
@@ -232,7 +233,8 @@ prom_parse(char *text, size_t len, prom_fn *fn, void *arg, char **ret_error)
 	return 0;
 }
 
-/* --- quantile -------------------------------------------------------------------------------------------- */
+/* --- quantile
+ * -------------------------------------------------------------------------------------------- */
 
 /* Sorts by bound: insertion, since exporters write them in order already. */
 static void

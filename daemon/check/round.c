@@ -50,7 +50,8 @@ struct observer {
 	struct http_job *probing;
 };
 
-/* --- one check ------------------------------------------------------------------------------------------- */
+/* --- one check
+ * ------------------------------------------------------------------------------------------- */
 
 static void round_step(struct observer *o);
 
@@ -100,7 +101,8 @@ on_http(void *arg, const struct http_answer *a)
 		snprintf(text, sizeof text, "HTTP %ld, %s expected", a->status, p->check->expect);
 		probe_done(p, RESULT_BAD, text);
 	} else if (p->has_body && regexec(&p->body, a->body, 0, NULL, 0) != 0) {
-		snprintf(text, sizeof text, "HTTP %ld, but the body does not match Body=", a->status);
+		snprintf(text, sizeof text,
+			 "HTTP %ld, but the body does not match Body=", a->status);
 		probe_done(p, RESULT_BAD, text);
 	} else {
 		snprintf(text, sizeof text, "HTTP %ld", a->status);
@@ -137,8 +139,9 @@ probe_start(struct probe *p)
 	p->result = RESULT_ERROR;
 	p->observer->running++;
 	if (c->type == CHECK_EXEC) {
-		p->exec = exec_start(p->observer->base, c->argv, p->observer->env->working_directory,
-				     c->timeout_usec, on_exec, p);
+		p->exec =
+			exec_start(p->observer->base, c->argv, p->observer->env->working_directory,
+				   c->timeout_usec, on_exec, p);
 		return;
 	}
 	if (c->type == CHECK_TCP) {
@@ -168,7 +171,8 @@ probe_stop(struct probe *p)
 		regfree(&p->body);
 }
 
-/* --- a round ---------------------------------------------------------------------------------------------- */
+/* --- a round
+ * ---------------------------------------------------------------------------------------------- */
 
 static void
 join(char *buf, size_t n, const char *text)
@@ -226,7 +230,8 @@ round_finish(struct observer *o)
 	if (s.result == RESULT_BAD && o->reference && o->reference->result != RESULT_OK) {
 		s.result = RESULT_ERROR;
 		s.all_failed = false;
-		snprintf(s.detail, sizeof s.detail, "observer cut off: %.150s", o->reference->detail);
+		snprintf(s.detail, sizeof s.detail, "observer cut off: %.150s",
+			 o->reference->detail);
 	}
 	o->health_fn = NULL;
 	fn(o->health_arg, &s);
@@ -242,7 +247,8 @@ round_is_bad(const struct observer *o)
 	return false;
 }
 
-/* After each answer: when all are in and one is bad, the reference is asked; then the round is told. */
+/* After each answer: when all are in and one is bad, the reference is asked; then the round is
+ * told. */
 static void
 round_step(struct observer *o)
 {
@@ -280,7 +286,9 @@ observer_health(struct observer *o, observer_fn *fn, void *arg)
 	return 0;
 }
 
-/* --- metrics ------------------------------------------------------------------------------------------------ */
+/* --- metrics
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static const char accept_text[] = "text/plain;version=0.0.4;q=1,*/*;q=0.1";
 
@@ -374,7 +382,9 @@ observer_probe_metrics(struct observer *o, observer_probe_fn *fn, void *arg)
 	return 0;
 }
 
-/* --- life ------------------------------------------------------------------------------------------------------ */
+/* --- life
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static void
 add_checks(struct observer *o)

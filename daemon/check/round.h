@@ -3,9 +3,10 @@
 #define DHASH_CHECK_ROUND_H
 
 /*
- * Observes one environment: a health round (every configured check at once, the reference check when
- * one was bad) or a scrape (Prometheus text → counter differences).  Keeps connections and the last
- * counters between observations; decides nothing.  Each observation ends within the checks' time-outs.
+ * Observes one environment: a health round (every configured check at once, the reference check
+ * when one was bad) or a scrape (Prometheus text → counter differences).  Keeps connections and the
+ * last counters between observations; decides nothing.  Each observation ends within the checks'
+ * time-outs.
  */
 
 #include "daemon/core/sample.h"
@@ -20,14 +21,16 @@ int http_pool_new(struct event_base *base, struct http_pool **ret);
 void http_pool_free(struct http_pool *p);
 
 /* env is borrowed and must outlive the observer. */
-struct observer *observer_new(struct event_base *base, struct http_pool *pool, const struct conf_env *env);
+struct observer *
+observer_new(struct event_base *base, struct http_pool *pool, const struct conf_env *env);
 void observer_free(struct observer *o); /* running observations are cancelled, without a callback */
 
 typedef void observer_fn(void *arg, const struct sample *s);
 /* -EBUSY while the same kind is still running, -ENOENT when the environment has no such source. */
 int observer_health(struct observer *o, observer_fn *fn, void *arg);
 int observer_scrape(struct observer *o, observer_fn *fn, void *arg);
-/* Forgets the last counters: the next scrape has no difference (new deployment, restart of the service). */
+/* Forgets the last counters: the next scrape has no difference (new deployment, restart of the
+ * service). */
 void observer_reset(struct observer *o);
 
 /*

@@ -31,7 +31,8 @@ struct parser {
 static bool
 fail(struct parser *ps, const char *why)
 {
-	ps->why = xasprintf("\"%s\": column %zu: %s", ps->text, (size_t)(ps->p - ps->text) + 1, why);
+	ps->why =
+		xasprintf("\"%s\": column %zu: %s", ps->text, (size_t)(ps->p - ps->text) + 1, why);
 	return false;
 }
 
@@ -62,8 +63,10 @@ operator(struct parser *ps, enum match *ret)
 	static const struct {
 		const char *text;
 		enum match match;
-	} operators[] = {
-		{"=~", MATCH_REGEX}, {"!~", MATCH_NOT_REGEX}, {"!=", MATCH_NOT_EQUAL}, {"=", MATCH_EQUAL}};
+	} operators[] = {{"=~", MATCH_REGEX},
+			 {"!~", MATCH_NOT_REGEX},
+			 {"!=", MATCH_NOT_EQUAL},
+			 {"=", MATCH_EQUAL}};
 
 	for (size_t i = 0; i < ARRAY_SIZE(operators); i++) {
 		size_t n = strlen(operators[i].text);

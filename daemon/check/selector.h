@@ -4,8 +4,8 @@
 
 /*
  * A metric selector as PromQL writes it: name{label="v",other!="w",code=~"5..",path!~"/x.*"}.
- * Regular expressions are POSIX extended and match the whole value, as Prometheus's do (its RE2 also
- * knows \d and friends; POSIX wants [0-9]).  A label that a series lacks has the empty value.
+ * Regular expressions are POSIX extended and match the whole value, as Prometheus's do (its RE2
+ * also knows \d and friends; POSIX wants [0-9]).  A label that a series lacks has the empty value.
  */
 
 #include <stdbool.h>

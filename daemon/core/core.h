@@ -87,7 +87,7 @@ struct event {
 			bool ok;
 			const char *text;
 			const char *path, *sha256; /* backup, target */
-			bool verified; /* target: its digest was checked */
+			bool verified;             /* target: its digest was checked */
 			unsigned corrupt; /* target: so many newer backups did not verify */
 		} done;
 		struct {

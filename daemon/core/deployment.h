@@ -75,6 +75,7 @@ struct deployment {
 
 	char backup[PATH_MAX_LEN], backup_sha256[DIGEST_MAX_LEN]; /* taken before the deploy */
 	char target[PATH_MAX_LEN]; /* what the rollback restores: backup file, or release folder */
+	char target_sha256[DIGEST_MAX_LEN]; /* of a backup that was verified; else empty */
 	bool target_verified;
 
 	struct policy policy; /* frozen at the start */

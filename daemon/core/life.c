@@ -296,6 +296,7 @@ answer_target(struct step *st)
 	     st->event->u.done.text);
 	if (ok) {
 		str_copy(d->target, sizeof d->target, st->event->u.done.path);
+		str_copy(d->target_sha256, sizeof d->target_sha256, st->event->u.done.sha256);
 		d->target_verified = st->event->u.done.verified;
 		/* A corrupt or unverified backup on the way is for a human, whatever becomes of it.
 		 */

@@ -64,15 +64,16 @@ gate_hook(struct run *r, char *const *argv, const char *name)
 static void
 gate_artifact(struct run *r)
 {
-	struct specifiers s = {.environment = r->env->name, .tag = r->tag, .service = r->env->service};
+	struct specifiers s = {
+		.environment = r->env->name, .tag = r->tag, .service = r->env->service};
 	char *path;
 
 	if (!r->env->artifact || r->env->deploy)
 		return;
 	path = specifiers_expand(r->env->artifact, &s);
 	if (access(path, R_OK) < 0)
-		report(r, "artifact", false, false, "cannot read %s: %s; build or fetch it first", path,
-		       strerror(errno));
+		report(r, "artifact", false, false, "cannot read %s: %s; build or fetch it first",
+		       path, strerror(errno));
 	else
 		report(r, "artifact", true, false, "%s is there", path);
 	free(path);
@@ -86,8 +87,10 @@ on_metrics(void *arg, int error, const char *text)
 	if (error == 0)
 		report(r, "metrics", true, true, "%s", text);
 	else if (error != -ENOENT && r->deployments == 0)
-		report(r, "metrics", true, true, "not answering yet, as is to be expected before the "
-						 "first deployment (%s)", text);
+		report(r, "metrics", true, true,
+		       "not answering yet, as is to be expected before the "
+		       "first deployment (%s)",
+		       text);
 	else
 		report(r, "metrics", false, true, "%s", text);
 	finish(r);
@@ -141,10 +144,12 @@ on_after_facts(void *arg, int error, json_t *facts)
 	bool succeeded = !error && json_is_true(json_object_get(facts, "succeeded"));
 
 	if (succeeded)
-		report(r, "staging-first", true, true, "%s has succeeded on %s", r->tag, r->env->after);
+		report(r, "staging-first", true, true, "%s has succeeded on %s", r->tag,
+		       r->env->after);
 	else
 		report(r, "staging-first", false, true,
-		       "%s has not succeeded on %s, which comes first: dhash deploy --env %s --tag %s; "
+		       "%s has not succeeded on %s, which comes first: dhash deploy --env %s --tag "
+		       "%s; "
 		       "or override with --force --reason",
 		       r->tag, r->env->after, r->env->after, r->tag);
 	json_decref(facts);
@@ -152,8 +157,8 @@ on_after_facts(void *arg, int error, json_t *facts)
 }
 
 void
-gates_run(struct store *store, struct observer *observer, const struct conf_env *env, const char *tag,
-	  bool force, gates_fn *fn, void *arg)
+gates_run(struct store *store, struct observer *observer, const struct conf_env *env,
+	  const char *tag, bool force, gates_fn *fn, void *arg)
 {
 	struct run *r = xcalloc(1, sizeof *r);
 
@@ -183,7 +188,8 @@ gates_describe(const struct gates *g, char *buf, size_t n)
 		if (gate->ok && !gate->overridden)
 			continue;
 		used += (size_t)snprintf(buf + used, n - used, "%s%s%s: %s", used ? "; " : "",
-					 gate->overridden ? "overridden: " : "", gate->name, gate->text);
+					 gate->overridden ? "overridden: " : "", gate->name,
+					 gate->text);
 	}
 	if (buf[0] == '\0')
 		snprintf(buf, n, "all %zu gates passed", g->n);

@@ -3,8 +3,9 @@
 #define DHASH_GATE_GATE_H
 
 /*
- * The gates before a deployment: is the tag allowed here, can the hooks run, does the source have the
- * metrics that the rules need.  All are run and reported together; nothing on the target is touched.
+ * The gates before a deployment: is the tag allowed here, can the hooks run, does the source have
+ * the metrics that the rules need.  All are run and reported together; nothing on the target is
+ * touched.
  */
 
 #include <stdbool.h>
@@ -19,7 +20,7 @@ enum { GATES_MAX = 8, GATE_TEXT_MAX = 384 };
 struct gate {
 	const char *name;
 	bool ok;
-	bool overridden; /* failed, and let through by force */
+	bool overridden;          /* failed, and let through by force */
 	char text[GATE_TEXT_MAX]; /* the reason, and how to mend it */
 };
 
