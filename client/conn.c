@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <sys/un.h>
 
+#include "common/time-util.h"
 #include "common/util.h"
 
 enum {
@@ -245,9 +246,11 @@ take_line(struct stream *s)
 int
 stream_next(struct stream *s, int timeout_ms, int wake_fd, const char **ret_line)
 {
+	usec_t deadline = now_boottime() + timeout_ms * USEC_PER_MSEC;
 	struct curl_waitfd wake = {.fd = wake_fd, .events = CURL_WAIT_POLLIN};
 
-	for (bool waited = false;; waited = true) {
+	for (;;) {
+		usec_t now = now_boottime();
 		const char *line;
 
 		drive(s);
@@ -260,9 +263,11 @@ stream_next(struct stream *s, int timeout_ms, int wake_fd, const char **ret_line
 			return s->error;
 		if (s->in.len - s->in.begin > EVENT_LINE_MAX)
 			return -EFBIG;
-		if (waited)
+		if (now >= deadline || wake.revents)
 			return -EAGAIN;
-		curl_multi_poll(s->multi, &wake, wake_fd >= 0, timeout_ms, NULL);
+		/* It returns early for libcurl's own timers, and for half a line. */
+		curl_multi_poll(s->multi, &wake, wake_fd >= 0,
+				(int)((deadline - now) / USEC_PER_MSEC) + 1, NULL);
 	}
 }
 

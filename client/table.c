@@ -8,7 +8,8 @@
 #define BIT(o) (1u << (o))
 
 const struct option_row options[_OPT_MAX] = {
-	[OPT_SOCKET] = {"socket", "PATH", "where dhashd listens ($DHASH_SOCKET, /run/dhashd.sock)"},
+	[OPT_SOCKET] = {"socket", "PATH", "where dhashd listens ($DHASH_SOCKET, /run/dhashd.sock)",
+			OPT_TEXT},
 	[OPT_JSON] = {"json", NULL, "print the daemon's JSON instead of text"},
 	[OPT_HELP] = {"help", NULL, "this help (also -h)"},
 	[OPT_SERVICE] = {"service", "SERVICE", "the service, where several are guarded", OPT_NAME},

@@ -1,0 +1,624 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every command of the real client against canned documents of dhash-protocol(7). */
+
+#include "tests/client/fake.h"
+
+#define DEPLOYMENT(state, label, more)                                                             \
+	"{\"id\":\"deploy-20240101-120000\",\"service\":\"dhash\",\"environment\":\"production\"," \
+	"\"tag\":\"v1.1.0\",\"previous_tag\":\"v1.0.0\",\"lead\":\"@ops\",\"actor_uid\":1000,"     \
+	"\"forced\":false,\"reason\":null,\"state\":\"" state "\",\"label\":\"" label              \
+	"\",\"outcome\":\"as it went\",\"created_at\":\"2024-01-01T12:00:00.000Z\","               \
+	"\"entered_at\":\"2024-01-01T12:00:09.000Z\",\"ended_at\":\"2024-01-01T12:16:40."          \
+	"000Z\"" more "}"
+#define EVIDENCE                                                                                   \
+	"{\"rule\":\"error-rate\",\"limit\":0.1,\"hold_ms\":300000,\"failures\":0,"                \
+	"\"failures_limit\":0,\"value\":0.124,\"lower\":0.11,\"upper\":0.14,\"requests\":1240,"    \
+	"\"bad\":154,\"samples\":5,\"since_ms\":130000,\"lasted_ms\":130000,\"text\":\"error "     \
+	"rate "                                                                                    \
+	"12.4%: over the limit\"}"
+#define ENVIRONMENT(verdict, alerts, deployment)                                                   \
+	"{\"service\":\"dhash\",\"environment\":\"production\",\"description\":\"d\",\"release\":" \
+	"\"v1.1.0\",\"deployment\":" deployment ",\"verdict\":\"" verdict                          \
+	"\",\"phase\":{\"name\":"                                                                  \
+	"\"critical\",\"left_ms\":750000,\"index\":0,\"count\":3},\"next_sample_ms\":18000,"       \
+	"\"health\":{\"result\":\"ok\",\"at\":\"2024-01-01T12:00:00.000Z\",\"detail\":null},"      \
+	"\"rules\":[{\"rule\":\"health\",\"mode\":\"enforce\",\"armed\":true,\"verdict\":"         \
+	"\"healthy\",\"evidence\":{\"rule\":\"health\",\"failures\":0,\"failures_limit\":3}},"     \
+	"{\"rule\":\"error-rate\",\"mode\":\"enforce\",\"armed\":true,\"verdict\":\"suspect\","    \
+	"\"evidence\":" EVIDENCE                                                                   \
+	"},{\"rule\":\"infrastructure\",\"mode\":\"off\",\"armed\":false}],"                       \
+	"\"coverage\":[{\"phase\":\"critical\",\"observed_ms\":147000,\"elapsed_ms\":150000,"      \
+	"\"ratio\":0.98},{\"phase\":\"stability\",\"observed_ms\":0,\"elapsed_ms\":0,\"ratio\":"   \
+	"null}]"                                                                                   \
+	",\"alerts\":[" alerts "],\"asks\":{\"scenario\":\"high error rate\",\"advice\":"          \
+	"\"investigate, prepare rollback, within 5min\"}}"
+#define STATUS(environments)                                                                       \
+	"{\"service_count\":1,\"environments\":[" environments                                     \
+	"],\"daemon\":{\"version\":\"0.1.0\",\"uptime_ms\":1,\"state\":\"running\",\"problem\":"   \
+	"null}}"
+#define WATCHING                                                                                   \
+	"{\"id\":\"deploy-20240101-120000\",\"tag\":\"v1.1.0\",\"state\":\"watching\",\"label\":"  \
+	"\"watching\",\"live\":true,\"lead\":\"@ops\",\"entered_at\":\"2024-01-01T12:00:09."       \
+	"000Z\"}"
+#define CRITICAL                                                                                   \
+	"{\"cause\":\"error-rate\",\"level\":\"critical\",\"raised_at\":\"2024-01-01T12:00:00."    \
+	"000Z\","                                                                                  \
+	"\"text\":\"a rollback rule is past half\"}"
+#define EVENT(seq, kind, state, text)                                                              \
+	"{\"seq\":" #seq ",\"at\":\"2024-01-01T12:00:0" #seq ".000Z\",\"service\":\"dhash\","      \
+	"\"environment\":\"production\",\"deployment\":\"deploy-20240101-120000\",\"tag\":\"v1.1." \
+	"0\","                                                                                     \
+	"\"kind\":\"" kind "\",\"level\":\"info\",\"rule\":null,\"state\":\"" state                \
+	"\",\"text\":\"" text "\"}\n"
+#define ID "deploy-20240101-120000"
+#define BEGUN "{\"id\":\"" ID "\",\"state\":\"queued\"}"
+
+static struct ran ran;
+
+/* --- status ---------------------------------------------------------------------------------- */
+
+START_TEST(status_at_a_glance)
+{
+	fake_says((struct canned[]){{"GET /v1/status?service=dhash&environment=production",
+				     STATUS(ENVIRONMENT("suspect", CRITICAL, WATCHING)), 0, 0, 0},
+				    {0}});
+	ck_exit(&ran, 1, "status dhash --env production");
+	ck_says(&ran, "dhash/production  v1.1.0  watching: critical, 12min 30s left  SUSPECT\n");
+	ck_says(&ran,
+		"error rate  12.4% of 1,240 requests (limit 10% for 5min), over for 2min 10s;");
+	ck_says(&ran, " fires in 2min 50s");
+	ck_says(&ran, "coverage    critical 98%\n");
+	ck_says(&ran, "alert       critical for ");
+	ck_says(&ran, "do          high error rate: investigate, prepare rollback, within 5min\n");
+	ck_says(&ran, "next check  in 18s\n");
+	ck_says(&ran, "deployment  " ID ", led by @ops\n");
+	ck_not(&ran, "infrastructure");
+	ck_not(&ran, "\033");
+}
+END_TEST
+
+static const struct {
+	const char *body;
+	int code;
+	const char *says;
+} statuses[] = {
+	{STATUS(ENVIRONMENT("healthy", "", WATCHING)), 0, "HEALTHY"},
+	{STATUS(ENVIRONMENT("blind", "", WATCHING)), 0, "BLIND"},
+	{STATUS(ENVIRONMENT("breached", "", WATCHING)), 1, "BREACHED"},
+	{STATUS(ENVIRONMENT("healthy", CRITICAL, WATCHING)), 1, "critical"},
+	{STATUS(ENVIRONMENT("healthy", "", DEPLOYMENT("rollback-failed", "rollback-failed", ""))),
+	 1, "rollback of v1.1.0 failed"},
+	{STATUS(ENVIRONMENT("healthy", "", DEPLOYMENT("rolled-back", "rolled-back", ""))), 0,
+	 "v1.1.0 rolled back"},
+	{STATUS("{\"service\":\"a\",\"environment\":\"b\",\"deployment\":null,\"release\":null,"
+		"\"verdict\":\"healthy\"}"),
+	 3, "nothing deployed yet"},
+	{STATUS("{\"service\":\"a\",\"environment\":\"b\",\"deployment\":null,\"release\":null,"
+		"\"verdict\":\"suspect\"},{\"service\":\"\\u001b[31m\",\"environment\":\"c\"}"),
+	 1, "\\x1b[31m"},
+	{STATUS(""), 3, "no such environment"},
+	{"{\"environments\":[],\"daemon\":{\"state\":\"read-only\",\"problem\":\"disk is full\"}}",
+	 3, "dhashd is read-only: disk is full"},
+};
+
+START_TEST(status_codes)
+{
+	struct canned rows[] = {{"GET /v1/status ", statuses[_i].body, 0, 0, 0}, {0}};
+
+	fake_says(rows);
+	ck_exit(&ran, statuses[_i].code, "status");
+	ck_says(&ran, statuses[_i].says);
+	ck_not(&ran, "\033");
+	ck_exit(&ran, statuses[_i].code, "--json status");
+	ck_assert_int_eq(ran.text[0], '{');
+}
+END_TEST
+
+START_TEST(status_of_an_unknown_environment)
+{
+	fake_says((struct canned[]){{"GET /v1/status", STATUS(""), 0, 0, 0}, {0}});
+	ck_exit(&ran, 4, "status --env nowhere");
+}
+END_TEST
+
+START_TEST(colours)
+{
+	char *const forced[] = {(char *)"CLICOLOR_FORCE=1", NULL};
+	char *const refused[] = {(char *)"CLICOLOR_FORCE=1", (char *)"NO_COLOR=1", NULL};
+	char *const terminal[] = {(char *)"TERM=xterm", NULL};
+
+	fake_says((struct canned[]){
+		{"GET /v1/status", STATUS(ENVIRONMENT("suspect", "", WATCHING)), 0, 0, 0}, {0}});
+	client_start(&ran, false, forced, "status");
+	ck_assert_int_eq(client_end(&ran), 1);
+	ck_says(&ran, "\033[33mSUSPECT\033[0m");
+	client_start(&ran, false, refused, "status");
+	client_end(&ran);
+	ck_not(&ran, "\033");
+	client_start(&ran, true, terminal, "status");
+	client_end(&ran);
+	ck_says(&ran, "\033[33mSUSPECT\033[0m");
+}
+END_TEST
+
+/* --- what tells ------------------------------------------------------------------------------ */
+
+#define DECISION                                                                                   \
+	"{\"kind\":\"roll-back\",\"at\":\"2024-01-01T12:16:00.000Z\",\"automatic\":true,"          \
+	"\"actor_uid\":0,\"rule\":\"error-rate\",\"text\":\"the error rate is too high\","         \
+	"\"evidence\":" EVIDENCE "}"
+#define RESOLVED                                                                                   \
+	"{\"cause\":\"health\",\"level\":\"warning\",\"raised_at\":\"2024-01-01T12:10:00.000Z\","  \
+	"\"resolved_at\":\"2024-01-01T12:10:30.000Z\",\"text\":\"one failed round\"}"
+
+START_TEST(explain)
+{
+	fake_says((struct canned[]){
+		{"GET /v1/explain?deployment=" ID,
+		 "{\"environment\":null,\"deployment\":" DEPLOYMENT(
+			 "rolled-back", "rolled-back",
+			 "") ",\"decisions\":[" DECISION "],\"alerts\":[" RESOLVED
+			     "],\"sentences\":"
+			     "[\"It was rolled back.\",\"A line\\nfeed\"],\"samples\":[]}",
+		 0, 0, 0},
+		{"GET /v1/explain?service=dhash&environment=production",
+		 "{\"environment\":" ENVIRONMENT("healthy", "", WATCHING) ",\"deployment\":null}",
+		 0, 0, 0},
+		{0}});
+	ck_exit(&ran, 0, "explain " ID);
+	ck_says(&ran, "It was rolled back.");
+	ck_says(&ran, "A line\\x0afeed");
+	ck_says(&ran,
+		"12:16:00    roll-back by rule error-rate, automatic: the error rate is too high");
+	ck_says(&ran, "12.4% of 1,240 requests (limit 10% for 5min");
+	ck_says(&ran, "between 11% and 14%, from 5 samples");
+	ck_says(&ran, "resolved after 30s");
+	ck_exit(&ran, 0, "explain --service dhash --env production");
+	ck_says(&ran, "HEALTHY");
+	ck_exit(&ran, 2, "explain " ID " --env production");
+	ck_exit(&ran, 2, "explain ../../etc");
+}
+END_TEST
+
+START_TEST(history_and_show)
+{
+	fake_says((struct canned[]){
+		{"GET /v1/deployments?limit=5", "{\"deployments\":[]}", 0, 0, 0},
+		{"GET /v1/deployments?service=dhash&limit=7",
+		 "{\"deployments\":[" DEPLOYMENT("succeeded", "succeeded", "") "]}", 0, 0, 0},
+		{"GET /v1/deployments/" ID,
+		 DEPLOYMENT(
+			 "rolled-back", "rolled-back",
+			 ",\"rollback_reason\":\"errors\",\"target\":\"/b/x.zip\","
+			 "\"target_verified\":false,\"samples\":[{\"result\":\"ok\"},{\"result\":"
+			 "\"bad\"}],\"decisions\":[" DECISION "],\"alerts\":[]"),
+		 0, 0, 0},
+		{0}});
+	ck_exit(&ran, 0, "history --limit 5");
+	ck_says(&ran, "nothing was deployed yet");
+	ck_exit(&ran, 0, "history --service dhash --limit=7");
+	ck_says(&ran,
+		ID "  dhash/production  v1.1.0  succeeded  2024-01-01 12:00:00  16min 40s  @ops");
+	ck_exit(&ran, 0, "show " ID);
+	ck_says(&ran, "before      v1.0.0");
+	ck_says(&ran, "1 ok, 1 bad, 0 no-data, 0 error");
+	ck_says(&ran, "NOT verified");
+	ck_says(&ran, "roll-back by rule error-rate");
+	ck_exit(&ran, 4, "show deploy-20200101-000000");
+	ck_exit(&ran, 2, "show");
+}
+END_TEST
+
+#define BACKUP(ok)                                                                                 \
+	"{\"path\":\"/b/dhash-production-1.zip\",\"sha256\":\"00\",\"service\":\"dhash\","         \
+	"\"environment\":\"production\",\"tag\":\"v1.0.0\",\"emergency\":true,\"corrupt\":false,"  \
+	"\"bytes\":4404019,\"created_at\":\"2024-01-01T12:00:00.000Z\",\"verified_at\":null" ok    \
+	"}"
+
+START_TEST(backups)
+{
+	fake_says((struct canned[]){
+		{"GET /v1/backups?environment=production", "{\"backups\":[" BACKUP("") "]}", 0, 0,
+		 0},
+		{"GET /v1/backups ", "{\"backups\":[]}", 0, 0, 0},
+		{"POST /v1/backups/verify HTTP/1.1 {\"environment\":\"production\"}",
+		 "{\"backups\":[" BACKUP(",\"ok\":true,\"text\":\"\"") "]}", 0, 0, 0},
+		{"POST /v1/backups/verify",
+		 "{\"backups\":[" BACKUP(",\"ok\":false,\"text\":\"its digest differs\"") "]}", 0,
+		 0, 0},
+		{0}});
+	ck_exit(&ran, 0, "backups --env production");
+	ck_says(&ran, "v1.0.0  emergency  4.2 MiB  -");
+	ck_exit(&ran, 0, "backups list");
+	ck_says(&ran, "no backup yet");
+	ck_exit(&ran, 0, "backups verify --env production");
+	ck_exit(&ran, 1, "backups verify");
+	ck_says(&ran, "/b/dhash-production-1.zip: its digest differs");
+	ck_exit(&ran, 2, "backups burn");
+}
+END_TEST
+
+START_TEST(configuration_and_version)
+{
+	fake_says((struct canned[]){
+		{"GET /v1/config/check", "{\"ok\":true,\"errors\":[]}", 0, 0, 1},
+		{"GET /v1/config/check",
+		 "{\"ok\":false,\"errors\":[{\"file\":\"a.conf\",\"line\":7,\"text\":\"unknown "
+		 "key\"}]}",
+		 0, 0, 0},
+		{"GET /v1/version",
+		 "{\"version\":\"0.1.0\",\"protocol\":1,\"pid\":42,\"started_at\":"
+		 "\"2024-01-01T12:00:00.000Z\",\"config\":\"/etc/dhashd\"}",
+		 0, 0, 0},
+		{0}});
+	ck_exit(&ran, 0, "config check");
+	ck_exit(&ran, 1, "config check");
+	ck_says(&ran, "a.conf:7: unknown key");
+	ck_exit(&ran, 2, "config");
+	ck_exit(&ran, 0, "version");
+	ck_says(&ran, "dhashd 0.1.0, protocol 1, pid 42, running since 2024-01-01 12:00:00 UTC");
+}
+END_TEST
+
+/* --- acting ---------------------------------------------------------------------------------- */
+
+START_TEST(deploy_sends_what_was_said)
+{
+	fake_says((struct canned[]){{"POST /v1/deployments", BEGUN, 202, 0, 0}, {0}});
+	ck_exit(&ran, 8,
+		"deploy --env production --tag v1.1.0 --service dhash --lead @ops --supersede "
+		"--force "
+		"--reason \"it is urgent\" --no-wait");
+	ck_assert_str_eq(ran.text, ID "\n");
+	ck_assert(fake_was_asked(
+		"{\"service\":\"dhash\",\"environment\":\"production\",\"tag\":\"v1.1.0\","
+		"\"lead\":\"@ops\",\"reason\":\"it is urgent\",\"force\":true,"
+		"\"supersede\":true}"));
+	ck_exit(&ran, 8, "deploy --env production --tag v1.1.0 --no-wait --json");
+	ck_assert_str_eq(ran.text, "{\"id\": \"" ID "\", \"state\": \"queued\"}\n");
+}
+END_TEST
+
+START_TEST(dry_run)
+{
+	fake_says((struct canned[]){
+		{"POST /v1/deployments",
+		 "{\"dry_run\":true,\"ok\":true,\"gates\":[{\"name\":\"hooks\",\"ok\":true,"
+		 "\"text\":"
+		 "\"executable\"}],\"plan\":[\"back up\",\"run scripts/deploy_dhash.sh\"]}",
+		 200, 0, 1},
+		{"POST /v1/deployments",
+		 "{\"dry_run\":true,\"ok\":false,\"gates\":[{\"name\":\"hooks\",\"ok\":false,"
+		 "\"text\":"
+		 "\"not executable\"}],\"plan\":[]}",
+		 200, 0, 1},
+		{0}});
+	ck_exit(&ran, 0, "deploy --env production --tag v1 --dry-run");
+	ck_says(&ran, "passes  hooks: executable");
+	ck_says(&ran, "2. run scripts/deploy_dhash.sh");
+	ck_assert(fake_was_asked("\"dry_run\":true"));
+	ck_exit(&ran, 1, "deploy --env production --tag v1 --dry-run");
+	ck_says(&ran, "FAILS   hooks: not executable");
+}
+END_TEST
+
+static const struct {
+	const char *error;
+	int status, code;
+	const char *says;
+} refusals[] = {
+	{"{\"error\":{\"kind\":\"busy\",\"message\":\"held by " ID "\"}}", 409, 1, "--supersede"},
+	{"{\"error\":{\"kind\":\"gates-failed\",\"message\":\"staging first\"}}", 412, 1,
+	 "--force --reason"},
+	{"{\"error\":{\"kind\":\"not-found\",\"message\":\"no environment x\"}}", 404, 4,
+	 "dhash status"},
+	{"{\"error\":{\"kind\":\"read-only\",\"message\":\"disk\"}}", 503, 1, "journalctl"},
+	{"{\"error\":{\"kind\":\"bad-request\",\"message\":\"which service?\"}}", 400, 2,
+	 "which service?"},
+};
+
+START_TEST(deploy_refused)
+{
+	struct canned rows[] = {
+		{"POST /v1/deployments", refusals[_i].error, refusals[_i].status, 0, 0}, {0}};
+
+	fake_says(rows);
+	ck_exit(&ran, refusals[_i].code, "deploy --env production --tag v1");
+	ck_says(&ran, refusals[_i].says);
+}
+END_TEST
+
+static const struct {
+	const char *state;
+	int deploy, rollback;
+	const char *document, *says;
+} ends[] = {
+	{"succeeded", 0, 0, DEPLOYMENT("succeeded", "succeeded", ""),
+	 "succeeded: v1.1.0 is on dhash/production"},
+	{"rolled-back", 5, 0,
+	 DEPLOYMENT("rolled-back", "rolled-back", ",\"rollback_reason\":\"errors\""),
+	 "rolled back: v1.1.0 was taken off dhash/production, v1.0.0 is back: errors"},
+	{"unverified", 1, 1, DEPLOYMENT("unverified", "unverified", ""), "unverified: v1.1.0"},
+	{"failed", 1, 1, DEPLOYMENT("failed", "failed", ""), "as it went"},
+	{"rejected", 1, 1, DEPLOYMENT("rejected", "rejected", ""), "--force --reason"},
+	{"aborted", 1, 1, DEPLOYMENT("aborted", "aborted", ""), "aborted: v1.1.0"},
+	{"superseded", 1, 1, DEPLOYMENT("superseded", "superseded", ""), "superseded: v1.1.0"},
+	{"rollback-failed", 1, 1, DEPLOYMENT("rollback-failed", "rollback-failed", ""),
+	 "needs a human, now"},
+};
+
+START_TEST(waits_for_the_end)
+{
+	char *stream = xasprintf(
+		"%s{\"heartbeat\":true}\n%s\"kind\":\"state\",\"state\":\"%s\",\"text\":"
+		"\"the end\"}\n",
+		EVENT(1, "state", "gates", "gates: begin"), "{\"seq\":2,", ends[_i].state);
+	struct canned rows[] = {
+		{"POST ", BEGUN, 202, 0, 0},
+		{"GET /v1/deployments/" ID, DEPLOYMENT("gates", "gates", ""), 0, 0, 2},
+		{"GET /v1/deployments/" ID, ends[_i].document, 0, 0, 0},
+		{"GET /v1/events?after=0&follow=1&deployment=" ID, stream, 0, STREAM, 0},
+		{"GET /v1/events?after=2&deployment=" ID, EVENT(3, "alert", "x", "the very last"),
+		 0, ANSWER, 0},
+		{"GET /v1/events?after=", "", 0, STREAM_END, 0},
+		{0}};
+
+	fake_says(rows);
+	ck_exit(&ran, ends[_i].deploy, "deploy --env production --tag v1.1.0");
+	ck_says(&ran, "12:00:01            gates: begin\n");
+	ck_says(&ran, "the end\n");
+	ck_says(&ran, "the very last\n");
+	ck_says(&ran, ends[_i].says);
+	ck_not(&ran, "heartbeat");
+	fake_says(rows);
+	ck_exit(&ran, ends[_i].rollback, "rollback --env production --yes --reason why");
+	fake_says(rows);
+	ck_exit(&ran, ends[_i].deploy, "deploy --env production --tag v1.1.0 --json");
+	ck_assert_int_eq(ran.text[0], '{');
+	ck_not(&ran, "the end");
+	ck_says(&ran, "\"previous_tag\": \"v1.0.0\"");
+	free(stream);
+}
+END_TEST
+
+START_TEST(timeout_detaches)
+{
+	fake_says((struct canned[]){
+		{"POST /v1/deployments", BEGUN, 202, 0, 0},
+		{"GET /v1/deployments/" ID, DEPLOYMENT("gates", "gates", ""), 0, 0, 0},
+		{"GET /v1/events", EVENT(1, "state", "gates", "gates: begin"), 0, STREAM, 0},
+		{0}});
+	ck_exit(&ran, 8, "deploy --env production --tag v1.1.0 --timeout 200ms");
+	ck_says(&ran, "gates: begin");
+	ck_says(&ran, "the deployment goes on: dhash watch " ID);
+}
+END_TEST
+
+START_TEST(interrupt_detaches)
+{
+	fake_says((struct canned[]){
+		{"GET /v1/deployments/" ID, DEPLOYMENT("watching", "watching", ""), 0, 0, 0},
+		{"GET /v1/status", STATUS(ENVIRONMENT("suspect", "", WATCHING)), 0, 0, 0},
+		{"GET /v1/events", EVENT(1, "state", "gates", "gates: begin"), 0, STREAM, 0},
+		{0}});
+	for (int terminal = 0; terminal < 2; terminal++) {
+		char *const environment[] = {(char *)"TERM=xterm", NULL};
+
+		client_start(&ran, terminal, environment, "watch " ID);
+		ck_assert(client_says(&ran,
+				      terminal ? "watching: critical, 12min 30s left: SUSPECT, next"
+					       : "gates: begin"));
+		kill(ran.pid, SIGINT);
+		ck_assert_int_eq(client_end(&ran), 8);
+		ck_says(&ran, "detached; the deployment goes on: dhash watch " ID);
+		if (terminal)
+			ck_says(&ran, "\r\033[K");
+		else
+			ck_not(&ran, "\033");
+	}
+}
+END_TEST
+
+START_TEST(rides_out_a_restart)
+{
+	fake_says((struct canned[]){
+		{"POST /v1/deployments", BEGUN, 202, 0, 0},
+		{"GET /v1/deployments/" ID, DEPLOYMENT("watching", "watching", ""), 0, 0, 1},
+		{"GET /v1/events?after=0&follow=1", EVENT(1, "phase", "watching", "phase critical"),
+		 0, STREAM_END, 0},
+		{"GET /v1/deployments/" ID, NULL, 0, ABRUPT, 2},
+		{"GET /v1/deployments/" ID, DEPLOYMENT("watching", "watching", ""), 0, 0, 1},
+		{"GET /v1/deployments/" ID, DEPLOYMENT("succeeded", "succeeded", ""), 0, 0, 0},
+		{"GET /v1/events?after=1&follow=1",
+		 EVENT(1, "phase", "watching", "seen before")
+			 EVENT(2, "state", "succeeded", "succeeded: all well"),
+		 0, STREAM, 0},
+		{"GET /v1/events?after=2", "", 0, ANSWER, 0},
+		{0}});
+	client_start(&ran, false, NULL, "deploy --env production --tag v1.1.0");
+	ck_assert(client_says(&ran, "dhashd went away; waiting for it to come back"));
+	ck_assert_int_eq(client_end(&ran), 0);
+	ck_says(&ran, "dhashd is back");
+	ck_says(&ran, "succeeded: all well");
+	ck_not(&ran, "seen before");
+}
+END_TEST
+
+START_TEST(rides_out_a_missing_socket)
+{
+	fake_says((struct canned[]){
+		{"POST /v1/deployments", BEGUN, 202, 0, 0},
+		{"GET /v1/deployments/" ID, DEPLOYMENT("watching", "watching", ""), 0, 0, 1},
+		{"GET /v1/deployments/" ID, DEPLOYMENT("succeeded", "succeeded", ""), 0, 0, 0},
+		{"GET /v1/events?after=0&follow=1", EVENT(1, "phase", "watching", "phase critical"),
+		 0, MIDDLE, 0},
+		{"GET /v1/events", "", 0, ANSWER, 0},
+		{0}});
+	unlink(fake.path);
+	client_start(&ran, false, NULL, "watch " ID);
+	ck_assert_int_eq(client_end(&ran), 69);
+	fake_die();
+	fake_listen();
+	client_start(&ran, false, NULL, "deploy --env production --tag v1.1.0");
+	ck_assert_int_eq(client_end(&ran), 0);
+}
+END_TEST
+
+START_TEST(watch_from_now_on)
+{
+	fake_says((struct canned[]){
+		{"GET /v1/events?after=0&limit=1", EVENT(1, "state", "x", "old"), 0, 0, 0},
+		{"GET /v1/events?after=1&limit=1", EVENT(2, "state", "x", "old"), 0, 0, 0},
+		{"GET /v1/events?after=2&limit=1", EVENT(3, "state", "x", "old"), 0, 0, 0},
+		{"GET /v1/events?after=3&follow=1",
+		 EVENT(4, "state", "x",
+		       "new \\u001b]0;title") "{\"seq\":5,\"service\":\"dhash\",\"environment\":"
+					      "\"staging\",\"text\":\"elsewhere\"}\n",
+		 0, STREAM, 0},
+		{"GET /v1/events?after=", "", 0, STREAM_END, 0},
+		{"GET /v1/status?environment=production",
+		 STATUS(ENVIRONMENT("healthy", "", DEPLOYMENT("succeeded", "succeeded", ""))), 0, 0,
+		 0},
+		{0}});
+	client_start(&ran, false, NULL, "watch");
+	ck_assert(client_says(&ran, "elsewhere"));
+	ck_says(&ran, "dhash/production            new \\x1b]0;title");
+	ck_not(&ran, "old");
+	kill(ran.pid, SIGINT);
+	ck_assert_int_eq(client_end(&ran), 0);
+	ck_exit(&ran, 8, "watch --env production --timeout 300ms");
+	ck_says(&ran, "new");
+	ck_not(&ran, "elsewhere");
+	ck_exit(&ran, 8, "watch --json --timeout 300ms");
+	ck_says(&ran, "{\"seq\":4,");
+	ck_not(&ran, "heartbeat");
+	ck_exit(&ran, 2, "watch " ID " --env production");
+}
+END_TEST
+
+/* --- confirmation ---------------------------------------------------------------------------- */
+
+static const struct {
+	const char *words, *typed;
+	int code;
+	bool done;
+} answers[] = {
+	{"rollback --env production --no-wait", "production\n", 8, true},
+	{"rollback --env production --no-wait", "yes\n", 1, false},
+	{"rollback --env production --no-wait", "\004", 1, false},
+	{"abort " ID, "production\n", 0, true},
+	{"abort " ID, "staging\n", 1, false},
+	{"abort --env production", "production\n", 0, true},
+};
+
+START_TEST(asks_on_a_terminal)
+{
+	struct canned rows[] = {
+		{"GET /v1/status?environment=production",
+		 STATUS(ENVIRONMENT("suspect", "", WATCHING)), 0, 0, 0},
+		{"GET /v1/deployments/" ID, DEPLOYMENT("watching", "watching", ""), 0, 0, 0},
+		{"POST ", BEGUN, 0, 0, 0},
+		{0}};
+
+	fake_says(rows);
+	client_start(&ran, true, NULL, answers[_i].words);
+	ck_assert(client_says(&ran, "Type production to go on: "));
+	ck_assert_int_gt(write(ran.out, answers[_i].typed, strlen(answers[_i].typed)), 0);
+	ck_assert_int_eq(client_end(&ran), answers[_i].code);
+	ck_assert_int_eq(fake_was_asked("POST"), answers[_i].done);
+	if (!answers[_i].done)
+		ck_says(&ran, "nothing was done");
+}
+END_TEST
+
+START_TEST(refuses_without_a_terminal)
+{
+	fake_says((struct canned[]){
+		{"GET /v1/status", STATUS(ENVIRONMENT("suspect", "", WATCHING)), 0, 0, 0},
+		{"GET /v1/deployments/" ID, DEPLOYMENT("queued", "queued", ""), 0, 0, 0},
+		{"POST ", BEGUN, 0, 0, 0},
+		{0}});
+	ck_exit(&ran, 2, "rollback --env production --no-wait");
+	ck_says(&ran, "--yes");
+	ck_exit(&ran, 2, "abort --env production");
+	ck_assert(!fake_was_asked("POST"));
+	ck_exit(&ran, 0, "abort " ID " --reason wrong"); /* still queued */
+	ck_assert(fake_was_asked("/abort HTTP/1.1 {\"reason\":\"wrong\"}"));
+	ck_exit(&ran, 8, "rollback --env production --force --to v0.9.0 --no-wait");
+	ck_assert(fake_was_asked(
+		"{\"environment\":\"production\",\"to\":\"v0.9.0\",\"force\":true}"));
+	ck_exit(&ran, 8, "rollback --env production --yes --backup /b/x.zip --no-wait");
+	ck_assert(fake_was_asked("\"backup\":\"/b/x.zip\""));
+}
+END_TEST
+
+START_TEST(usage)
+{
+	static const struct {
+		const char *words, *says;
+	} wrong[] = {
+		{"stauts", "did you mean status?"},
+		{"deploy --evn production --tag v1", "did you mean --env?"},
+		{"deploy --env production --tag ../../etc", "is no release tag"},
+		{"deploy --env production", "deploy needs --tag TAG"},
+		{"deploy --env production --tag v1 --force", "--reason"},
+		{"rollback --env a --to v1 --backup f --yes", "exclude each other"},
+		{"abort", "needs a deployment's id"},
+		{"abort x --env y", "needs a deployment's id"},
+		{"status \"a b\"", "is no name"},
+		{"\"sta\033[2Jtus\"", "\\x1b"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+		ck_exit(&ran, 2, wrong[i].words);
+		ck_says(&ran, wrong[i].says);
+	}
+	ck_assert_str_eq(fake.seen, "");
+	ck_exit(&ran, 0, "--help");
+	ck_says(&ran, "rollback");
+	ck_exit(&ran, 0, "help deploy");
+	ck_says(&ran, "--dry-run");
+	ck_exit(&ran, 0, "deploy -h");
+	ck_says(&ran, "usage: dhash deploy --env ENVIRONMENT --tag TAG");
+	ck_exit(&ran, 2, "help dploy");
+	ck_says(&ran, "did you mean deploy?");
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("client/commands");
+	TCase *t = tcase_create("commands");
+	SRunner *sr;
+	int failed;
+
+	tcase_set_timeout(t, 30);
+	tcase_add_checked_fixture(t, fake_start, fake_stop);
+	tcase_add_test(t, status_at_a_glance);
+	tcase_add_loop_test(t, status_codes, 0, ARRAY_SIZE(statuses));
+	tcase_add_test(t, status_of_an_unknown_environment);
+	tcase_add_test(t, colours);
+	tcase_add_test(t, explain);
+	tcase_add_test(t, history_and_show);
+	tcase_add_test(t, backups);
+	tcase_add_test(t, configuration_and_version);
+	tcase_add_test(t, deploy_sends_what_was_said);
+	tcase_add_test(t, dry_run);
+	tcase_add_loop_test(t, deploy_refused, 0, ARRAY_SIZE(refusals));
+	tcase_add_loop_test(t, waits_for_the_end, 0, ARRAY_SIZE(ends));
+	tcase_add_test(t, timeout_detaches);
+	tcase_add_test(t, interrupt_detaches);
+	tcase_add_test(t, rides_out_a_restart);
+	tcase_add_test(t, rides_out_a_missing_socket);
+	tcase_add_test(t, watch_from_now_on);
+	tcase_add_loop_test(t, asks_on_a_terminal, 0, ARRAY_SIZE(answers));
+	tcase_add_test(t, refuses_without_a_terminal);
+	tcase_add_test(t, usage);
+	suite_add_tcase(s, t);
+	sr = srunner_create(s);
+	srunner_run_all(sr, CK_NORMAL);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
