@@ -9,7 +9,7 @@
 #include "client/out.h"
 #include "common/time-util.h"
 
-enum { HEADLINE_MAX = 256 };
+enum { HEADLINE_MAX = 640 };
 
 /* "watching: critical, 12min 30s left", "v1.1.0 rolled back 3min ago", "nothing deployed yet". */
 char *status_phrase(char buf[HEADLINE_MAX], const json_t *env, usec_t now);

@@ -130,20 +130,19 @@ static void
 rule_window(char buf[HEADLINE_MAX], const json_t *rule, const json_t *e)
 {
 	char value[TEXT_MAX], limit[TEXT_MAX], hold[TEXT_MAX], count[TEXT_MAX], lasted[TEXT_MAX];
-	char requests[TEXT_MAX + 16] = "", over[TEXT_MAX + 16] = "", next[2 * TEXT_MAX + 32];
+	bool requests = jnum(e, "requests") > 0, over = jint(e, "since_ms", -1) >= 0;
 	const char *name = jstr_or(rule, "rule", "");
+	char next[2 * TEXT_MAX + 32], *text;
 
-	if (jnum(e, "requests") > 0)
-		snprintf(requests, sizeof requests, " of %s requests",
-			 text_count(count, jnum(e, "requests")));
-	if (jint(e, "since_ms", -1) >= 0)
-		snprintf(over, sizeof over, ", over for %s",
-			 text_ms(lasted, jint(e, "lasted_ms", 0)));
 	outlook(next, sizeof next, rule, e);
-	snprintf(buf, HEADLINE_MAX, "%s%s (limit %s for %s)%s%s",
-		 value_text(value, name, jnum(e, "value")), requests,
-		 value_text(limit, name, jnum(e, "limit")), text_ms(hold, jint(e, "hold_ms", 0)),
-		 over, next);
+	text = xasprintf("%s%s%s%s (limit %s for %s)%s%s%s",
+			 value_text(value, name, jnum(e, "value")), requests ? " of " : "",
+			 requests ? text_count(count, jnum(e, "requests")) : "",
+			 requests ? " requests" : "", value_text(limit, name, jnum(e, "limit")),
+			 text_ms(hold, jint(e, "hold_ms", 0)), over ? ", over for " : "",
+			 over ? text_ms(lasted, jint(e, "lasted_ms", 0)) : "", next);
+	str_copy(buf, HEADLINE_MAX, text);
+	free(text);
 }
 
 char *

@@ -10,8 +10,8 @@
 const struct option_row options[_OPT_MAX] = {
 	[OPT_SOCKET] = {"socket", "PATH", "where dhashd listens ($DHASH_SOCKET, /run/dhashd.sock)",
 			OPT_TEXT},
-	[OPT_JSON] = {"json", NULL, "print the daemon's JSON instead of text"},
-	[OPT_HELP] = {"help", NULL, "this help (also -h)"},
+	[OPT_JSON] = {"json", NULL, "print the daemon's JSON instead of text", OPT_FLAG},
+	[OPT_HELP] = {"help", NULL, "this help (also -h)", OPT_FLAG},
 	[OPT_SERVICE] = {"service", "SERVICE", "the service, where several are guarded", OPT_NAME},
 	[OPT_ENV] = {"env", "ENVIRONMENT", "the environment: staging, production, …", OPT_NAME},
 	[OPT_TAG] = {"tag", "TAG", "the release to deploy, e.g. v1.2.3", OPT_RELEASE},
@@ -20,13 +20,13 @@ const struct option_row options[_OPT_MAX] = {
 	[OPT_BACKUP] = {"backup", "FILE", "the backup to go back to", OPT_TEXT},
 	[OPT_TO] = {"to", "TAG", "the release to go back to", OPT_RELEASE},
 	[OPT_LIMIT] = {"limit", "NUMBER", "at most so many", OPT_NUMBER},
-	[OPT_WAIT] = {"wait", NULL, "wait for the end (the default)"},
-	[OPT_NO_WAIT] = {"no-wait", NULL, "print the id and return at once"},
+	[OPT_WAIT] = {"wait", NULL, "wait for the end (the default)", OPT_FLAG},
+	[OPT_NO_WAIT] = {"no-wait", NULL, "print the id and return at once", OPT_FLAG},
 	[OPT_TIMEOUT] = {"timeout", "SPAN", "wait at most so long, e.g. 15min", OPT_SPAN},
-	[OPT_SUPERSEDE] = {"supersede", NULL, "replace a deployment that is still live"},
-	[OPT_DRY_RUN] = {"dry-run", NULL, "show the gates and the plan, change nothing"},
-	[OPT_FORCE] = {"force", NULL, "override what refuses, without being asked"},
-	[OPT_YES] = {"yes", NULL, "do not ask for confirmation"},
+	[OPT_SUPERSEDE] = {"supersede", NULL, "replace a deployment that is still live", OPT_FLAG},
+	[OPT_DRY_RUN] = {"dry-run", NULL, "show the gates and the plan, change nothing", OPT_FLAG},
+	[OPT_FORCE] = {"force", NULL, "override what refuses, without being asked", OPT_FLAG},
+	[OPT_YES] = {"yes", NULL, "do not ask for confirmation", OPT_FLAG},
 };
 
 const struct command commands[] = {

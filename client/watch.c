@@ -9,6 +9,19 @@
 #include "client/text.h"
 #include "common/util.h"
 
+/* What a rollback put back: the backup of this deployment, a release folder, or something else. */
+static const char *
+restored(const json_t *d)
+{
+	const char *target = jstr_or(d, "target", "");
+
+	if (strncmp(target, "releases/", 9) == 0)
+		return target + 9;
+	if (*target && !streq(target, jstr_or(d, "backup", "")))
+		return target;
+	return jstr_or(d, "previous_tag", "what was there before");
+}
+
 static void
 say_end(struct out *o, const json_t *d)
 {
