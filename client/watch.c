@@ -34,8 +34,7 @@ say_end(struct out *o, const json_t *d)
 		out_line(o, STYLE_GOOD, "succeeded: %s is on %s", tag, where);
 	else if (streq(state, "rolled-back"))
 		out_line(o, STYLE_WARN, "rolled back: %s was taken off %s, %s is back: %s", tag,
-			 where, jstr_or(d, "previous_tag", "what was there before"),
-			 jstr_or(d, "rollback_reason", why));
+			 where, restored(d), jstr_or(d, "rollback_reason", why));
 	else if (streq(state, "rollback-failed"))
 		out_line(o, STYLE_BAD, "rollback failed: %s needs a human, now: %s", where, why);
 	else
