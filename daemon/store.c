@@ -180,15 +180,15 @@ set_aside(const char *path, const char *why, char **ret_note)
 }
 
 /*
- * An empty file beside a log that is not: SQLite would delete the log and begin anew without a
- * word, and it never leaves the two like that itself.
+ * An empty file (or of one byte, the same to SQLite) beside a log that is not: SQLite would delete
+ * the log and begin anew without a word, and it never leaves the two like that itself.
  */
 static bool
 emptied(const char *path)
 {
 	char *wal = xasprintf("%s-wal", path);
 	struct stat main_st, wal_st;
-	bool yes = stat(path, &main_st) == 0 && main_st.st_size == 0 && stat(wal, &wal_st) == 0 &&
+	bool yes = stat(path, &main_st) == 0 && main_st.st_size <= 1 && stat(wal, &wal_st) == 0 &&
 		   wal_st.st_size > 0;
 
 	free(wal);

@@ -140,7 +140,8 @@ int db_open(const char *path, sqlite3 **ret, char **ret_error);
 int db_exec(sqlite3 *db, const char *sql);
 /* A statement kept prepared for the connection's life.  NULL on failure. */
 sqlite3_stmt *db_prepare(sqlite3 *db, const char *sql);
-/* The text of the last failure, with the system's word for it.  Owned by the caller. */
+/* The text of the last failure, with the system's word for it (errno was 0 before).  Owned by the
+ * caller. */
 char *db_error(sqlite3 *db);
 
 /* Every record of the batch, in the transaction that is open. */

@@ -3,6 +3,7 @@
 
 #include "daemon/store_internal.h"
 
+#include <errno.h>
 #include <stddef.h>
 
 #include "common/util.h"
@@ -58,7 +59,8 @@ const struct column deployment_columns[] = {
 	TEXT(rollback_file),
 	TEXT(backup),
 	TEXT(backup_sha256),
-	TEXT(target), TEXT(target_sha256),
+	TEXT(target),
+	TEXT(target_sha256),
 	BOOL(target_verified),
 };
 const size_t deployment_columns_len = ARRAY_SIZE(deployment_columns);
@@ -78,7 +80,8 @@ static const char *const migrations[] = {
 	" decided_wall INTEGER, restored_at INTEGER, restored_wall INTEGER, ended_at INTEGER,"
 	" ended_wall INTEGER, attempt INTEGER, rollbacks INTEGER, auto_rollbacks INTEGER,"
 	" rollback_reason TEXT, rollback_auto INTEGER, rollback_forced INTEGER, rollback_to TEXT,"
-	" rollback_file TEXT, backup TEXT, backup_sha256 TEXT, target TEXT, target_sha256 TEXT, target_verified "
+	" rollback_file TEXT, backup TEXT, backup_sha256 TEXT, target TEXT, target_sha256 TEXT, "
+	"target_verified "
 	"INTEGER,"
 	" config TEXT);"
 	"CREATE INDEX deployments_by_place ON deployments (service, environment, created_at);"
@@ -242,8 +245,10 @@ set_up(sqlite3 *db, char **ret_error)
 char *
 db_error(sqlite3 *db)
 {
-	int code = sqlite3_errcode(db), system = sqlite3_system_errno(db);
+	/* SQLite keeps the system's number for opening, not for a COMMIT. */
+	int last = errno, code = sqlite3_errcode(db), system = sqlite3_system_errno(db);
 
+	system = system != 0 ? system : last;
 	if (system != 0 && (code == SQLITE_IOERR || code == SQLITE_CANTOPEN))
 		return xasprintf("%s (%s)", sqlite3_errmsg(db), strerror(system));
 	return xstrdup(sqlite3_errmsg(db));

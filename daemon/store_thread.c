@@ -154,6 +154,7 @@ write_pending(struct store *s, char **ret_error)
 
 	if (r != SQLITE_OK)
 		return r;
+	errno = 0;
 	r = settle(s);
 	if (r == SQLITE_OK && s->pending.first)
 		r = commit(s);

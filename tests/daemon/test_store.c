@@ -403,6 +403,8 @@ START_TEST(show_has_everything)
 
 	fixture_begin(&f);
 	full_deployment(&d);
+	d.created_at = 5;
+	d.created_wall = 5 * USEC_PER_SEC;
 	batch_deployment(b, &d);
 	batch_decision(b, d.id, &ruled);
 	batch_decision(b, d.id, &manual); /* earlier */
