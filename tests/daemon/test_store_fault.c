@@ -109,6 +109,7 @@ struct watch {
 	int failures, recoveries;
 	int acknowledged; /* the last one; each is one more */
 	bool in_trouble;
+	int syncs_before; /* an acknowledgement needs more than these */
 	char problem[400];
 };
 
@@ -138,6 +139,7 @@ on_numbered(void *arg)
 
 	ck_assert_msg(!d->w->in_trouble, "batch %d was acknowledged while nothing could be written",
 		      d->n);
+	ck_assert_int_gt(atomic_load(&syncs), d->w->syncs_before);
 	ck_assert_int_eq(d->n, ++d->w->acknowledged);
 }
 
@@ -179,6 +181,7 @@ START_TEST(lying_disk)
 	hand_over(&w, args, 20, 10, ""); /* these wait behind the others */
 	ck_assert_int_eq(w.acknowledged, 10);
 	w.in_trouble = false;
+	w.syncs_before = atomic_load(&syncs);
 	atomic_store(&sync_fails, 0);
 	turn_until(&f, &w.acknowledged, 30);
 	turn_until(&f, &w.recoveries, 1);
