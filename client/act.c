@@ -202,6 +202,18 @@ cmd_deploy(struct client *c, const struct args *a)
 
 /* --- rollback -------------------------------------------------------------------------------- */
 
+/* The daemon stands in another folder than the operator. */
+static void
+put_path(json_t *body, const char *key, const char *path)
+{
+	char *here = path && path[0] != '/' ? getcwd(NULL, 0) : NULL;
+	char *whole = here ? xasprintf("%s/%s", here, path) : NULL;
+
+	put(body, key, whole ? whole : path);
+	free(whole);
+	free(here);
+}
+
 int
 cmd_rollback(struct client *c, const struct args *a)
 {
@@ -221,7 +233,7 @@ cmd_rollback(struct client *c, const struct args *a)
 	body = json_object();
 	put(body, "service", a->value[OPT_SERVICE]);
 	put(body, "environment", a->value[OPT_ENV]);
-	put(body, "backup", a->value[OPT_BACKUP]);
+	put_path(body, "backup", a->value[OPT_BACKUP]);
 	put(body, "to", a->value[OPT_TO]);
 	put(body, "reason", a->value[OPT_REASON]);
 	put_flag(body, "force", given(a, OPT_FORCE));

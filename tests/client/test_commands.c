@@ -549,6 +549,8 @@ START_TEST(refuses_without_a_terminal)
 		"{\"environment\":\"production\",\"to\":\"v0.9.0\",\"force\":true}"));
 	ck_exit(&ran, 8, "rollback --env production --yes --backup /b/x.zip --no-wait");
 	ck_assert(fake_was_asked("\"backup\":\"/b/x.zip\""));
+	ck_exit(&ran, 8, "rollback --env production --yes --backup y.zip --no-wait");
+	ck_assert(fake_was_asked("/y.zip\"") && !fake_was_asked("\"backup\":\"y.zip\""));
 }
 END_TEST
 
