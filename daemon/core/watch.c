@@ -51,7 +51,9 @@ interval_in_phase(const struct env *e, usec_t now)
 {
 	const struct policy *p = &e->d->policy;
 	int phase = schedule_phase(p, now - e->d->t0);
-	usec_t interval = phase < 0 ? p->recheck_usec : p->phases[phase].interval_usec;
+	usec_t interval = phase >= 0    ? p->phases[phase].interval_usec
+			  : e->extended ? p->recheck_usec
+					: p->phases[p->n_phases - 1].interval_usec;
 
 	return e->guard.suspect ? MIN(interval, p->recheck_usec) : interval;
 }
