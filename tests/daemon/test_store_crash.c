@@ -149,7 +149,7 @@ assert_set_aside(struct fixture *f)
 	ck_assert_msg(f->note, "%ld bytes were taken for a sound database", (long)before.st_size);
 	aside = find_aside(f, "");
 	ck_assert_ptr_nonnull(aside);
-	ck_assert_ptr_nonnull(strstr(f->note, aside));
+	ck_assert_msg(strstr(f->note, aside), "%s is not in: %s", aside, f->note);
 	ck_assert_int_eq(stat(aside, &after), 0);
 	ck_assert_uint_eq(before.st_ino, after.st_ino);
 	ck_assert_int_eq(before.st_size, after.st_size);
