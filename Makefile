@@ -21,6 +21,9 @@ bashcompletiondir ?= $(datadir)/bash-completion/completions
 zshcompletiondir ?= $(datadir)/zsh/vendor-completions
 fishcompletiondir ?= $(datadir)/fish/vendor_completions.d
 INSTALL ?= install
+# V=1 shows the commands.
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-3s %s\n' $(1) $(2))
 
 # --- compiler ---------------------------------------------------------------------------------
 
@@ -84,13 +87,16 @@ PROGRAMS := $(BUILD)/dhashd $(BUILD)/dhash $(BUILD)/dhash-hook
 all: $(PROGRAMS)
 
 $(BUILD)/dhashd: $(call obj,daemon/main.c) $(LIBDAEMON) $(LIBCORE) $(LIBCOMMON)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(DAEMON_LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(DAEMON_LIBS)
 
 $(BUILD)/dhash: $(call obj,client/main.c) $(LIBCLIENT) $(LIBCOMMON)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(CLIENT_LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(CLIENT_LIBS)
 
 $(BUILD)/dhash-hook: $(call obj,$(RUNNER_SRC) $(addprefix daemon/run/,request.c program.c command.c)) $(LIBCOMMON)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(call pkgs,jansson)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(call pkgs,jansson)
 
 $(LIBCOMMON): $(call obj,$(COMMON_SRC))
 $(LIBCORE): $(call obj,$(CORE_SRC))
@@ -98,23 +104,27 @@ $(LIBDAEMON): $(call obj,$(DAEMON_SRC))
 $(LIBCLIENT): $(call obj,$(CLIENT_LIB_SRC))
 %.a:
 	@rm -f $@
-	$(AR) rcs $@ $^
+	@$(AR) rcs $@ $^
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(BUILD)/tests/client/%: $(BUILD)/obj/tests/client/%.o $(call obj,$(TEST_LIB_SRC)) $(LIBCLIENT) $(LIBCOMMON)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(CLIENT_LIBS) $(TEST_LIBS) -lm
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(CLIENT_LIBS) $(TEST_LIBS) -lm
 
 $(SIM): $(call obj,$(SIM_SRC)) $(LIBCORE) $(LIBCOMMON)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ -lm
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ -lm
 
 $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call obj,$(TEST_LIB_SRC)) $(LIBDAEMON) $(LIBCORE) $(LIBCOMMON)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(DAEMON_LIBS) $(TEST_LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(DAEMON_LIBS) $(TEST_LIBS)
 
 .SECONDARY:
 -include $(patsubst %.c,$(BUILD)/obj/%.d,$(ALL_SRC))
@@ -130,7 +140,7 @@ test-deps:
 # A second make reads pkg-config again, after the packages are there.
 .PHONY: demo
 demo: deps
-	@$(MAKE) --no-print-directory all demo-tools
+	@$(MAKE) --no-print-directory -j$$(nproc) all demo-tools
 	@DHASH_BUILD=$(BUILD) tests/demo/demo.sh
 .PHONY: demo-tools
 demo-tools: $(BUILD)/tests/lib/sampled $(BUILD)/tests/lib/loadgen
@@ -140,6 +150,7 @@ demo-tools: $(BUILD)/tests/lib/sampled $(BUILD)/tests/lib/loadgen
 .PHONY: check check-all check-unit check-sim check-integration check-system check-layers \
 	check-format check-man test-programs sim
 check: test-deps
+	@$(MAKE) --no-print-directory -j$$(nproc) test-programs $(SIM)
 	@$(MAKE) --no-print-directory check-all
 check-all: check-layers check-format check-man check-unit check-sim check-integration check-system
 

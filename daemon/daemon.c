@@ -506,13 +506,14 @@ static void
 unload(struct daemon *d)
 {
 	d->stopping = true;
+	/* Both still call back: into targets, requests and the control socket. */
+	worker_free(d->worker);
+	store_close(d->store);
 	ctl_free(d->ctl);
 	for (unsigned i = 0; i < d->n_targets; i++)
 		target_free(d->targets[i]);
 	free(d->targets);
 	http_pool_free(d->http);
-	worker_free(d->worker);
-	store_close(d->store);
 	scribe_free(d->scribe);
 	while (d->asked) {
 		struct asked *a = d->asked;

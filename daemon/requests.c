@@ -269,7 +269,7 @@ on_deploy_facts(void *arg, int error, json_t *facts)
 	char id[DEPLOYMENT_ID_MAX];
 	int r;
 
-	str_copy(w->previous, sizeof w->previous, text_of(facts, "previous"));
+	str_copy(w->previous, sizeof w->previous, text_of(facts, "in_place"));
 	json_decref(facts);
 	if (error < 0) {
 		wish_fails(w, error, "ask the store what was deployed before");

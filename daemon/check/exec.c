@@ -136,9 +136,9 @@ on_ended(evutil_socket_t fd, short what, void *arg)
 static int
 spawn(struct exec_job *j, char *const *argv, const char *directory, int out)
 {
-	static char *const environment[] = {
-		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8",
-		NULL};
+	static char path[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+	static char lang[] = "LANG=C.UTF-8";
+	static char *const environment[] = {path, lang, NULL};
 	posix_spawn_file_actions_t fa;
 	posix_spawnattr_t at;
 	sigset_t none, all;
