@@ -151,7 +151,8 @@ to_stderr(int priority, const struct log_fields *f, const char *message)
 				 message);
 	else
 		line = xasprintf("%s %s %s\n", stamp, names[priority & 7], message);
-	/* One write: lines of threads never mix.  Where it fails there is nowhere left to say so. */
+	/* One write: lines of threads never mix.  Where it fails there is nowhere left to say so.
+	 */
 	n = write(STDERR_FILENO, line, strlen(line));
 	(void)n;
 	free(line);

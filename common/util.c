@@ -9,8 +9,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-/* --- memory
- * ---------------------------------------------------------------------------------------- */
+/* --- memory --- */
 
 static void *
 or_die(void *p)
@@ -61,8 +60,7 @@ xasprintf(const char *fmt, ...)
 	return or_die(n < 0 ? NULL : s);
 }
 
-/* --- strings
- * --------------------------------------------------------------------------------------- */
+/* --- strings --- */
 
 bool
 str_copy(char *dst, size_t n, const char *s)
@@ -207,8 +205,7 @@ nearest_name(const char *word, const char *const *names, size_t n)
 	return found;
 }
 
-/* --- files
- * ----------------------------------------------------------------------------------------- */
+/* --- files --- */
 
 int
 file_read(int dirfd, const char *path, size_t max, char **ret, size_t *ret_len)

@@ -40,8 +40,7 @@ struct act {
 	int result;
 };
 
-/* --- life of an act
- * ------------------------------------------------------------------------------------- */
+/* --- life of an act --- */
 
 static struct conf_env *
 conf_copy(const struct conf_env *conf)
@@ -153,8 +152,7 @@ act_detach_all(struct target *t)
 	}
 }
 
-/* --- gates
- * ---------------------------------------------------------------------------------------------- */
+/* --- gates --- */
 
 static void
 on_gates(void *arg, const struct gates *g)
@@ -185,8 +183,7 @@ act_gates(struct target *t, const struct deployment *d, unsigned attempt)
 	gates_run(t->daemon->store, target_observer(t), a->conf, d->tag, d->forced, on_gates, a);
 }
 
-/* --- backup
- * --------------------------------------------------------------------------------------------- */
+/* --- backup --- */
 
 static char *
 backup_folder(const struct act *a)
@@ -293,8 +290,7 @@ act_backup(struct target *t, const struct deployment *d, unsigned attempt, bool 
 	submit(a, backup_work, backup_done);
 }
 
-/* --- choosing what to go back to
- * ---------------------------------------------------------------------------- */
+/* --- choosing what to go back to --- */
 
 static void
 choose_answer(struct act *a, bool ok, const char *path, bool verified, const char *text)
@@ -513,9 +509,7 @@ act_choose(struct target *t, const struct deployment *d, unsigned attempt)
 			  on_backup_rows, a);
 }
 
-/* --- hooks
- * ----------------------------------------------------------------------------------------------------
- */
+/* --- hooks --- */
 
 static void
 on_hook(void *arg, const struct hook_result *r)
@@ -613,8 +607,7 @@ start_hook(struct act *a, char *const *argv, const char *step)
 	free(txid);
 }
 
-/* --- the built-in engine
- * ------------------------------------------------------------------------------------------ */
+/* --- the built-in engine --- */
 
 static const char *
 releases_of(const struct conf_env *c)

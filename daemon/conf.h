@@ -3,9 +3,9 @@
 #define DHASH_CONF_H
 
 /*
- * The configuration: dhashd.conf, dhashd.conf.d/ *.conf, services.d/<name>.conf, read by libinih into
- * plain structs by one table of keys (conf_keys(), which the manual page is checked against).  All
- * errors of a run are collected; a configuration with one error is no configuration.
+ * The configuration: dhashd.conf, dhashd.conf.d/ *.conf, services.d/<name>.conf, read by libinih
+ * into plain structs by one table of keys (conf_keys(), which the manual page is checked against).
+ * All errors of a run are collected; a configuration with one error is no configuration.
  */
 
 #include "daemon/core/policy.h"
@@ -15,23 +15,23 @@ enum conf_check_type { CHECK_HTTP, CHECK_TCP, CHECK_EXEC };
 struct conf_check {
 	char *name;
 	enum conf_check_type type;
-	char *url;       /* http */
-	char *address;   /* tcp: host:port */
-	char **argv;     /* exec */
-	char *expect;    /* http: "200-299,301" */
-	char *body;      /* http: extended regex, or NULL */
+	char *url;     /* http */
+	char *address; /* tcp: host:port */
+	char **argv;   /* exec */
+	char *expect;  /* http: "200-299,301" */
+	char *body;    /* http: extended regex, or NULL */
 	usec_t timeout_usec;
 	bool required;
 	bool infrastructure; /* feeds the infrastructure rule, not the health round */
 };
 
 struct conf_metrics {
-	char *url;          /* MetricsURL= of the environment */
-	char *requests;     /* selectors */
+	char *url;      /* MetricsURL= of the environment */
+	char *requests; /* selectors */
 	char *errors;
-	char *latency;      /* histogram's base name with optional selector */
-	char *error_ratio;  /* gauge instead of requests and errors */
-	char *p95;          /* gauge instead of latency, in seconds */
+	char *latency;     /* histogram's base name with optional selector */
+	char *error_ratio; /* gauge instead of requests and errors */
+	char *p95;         /* gauge instead of latency, in seconds */
 	usec_t timeout_usec;
 	size_t max_bytes;
 };
@@ -39,14 +39,14 @@ struct conf_metrics {
 struct conf_env {
 	char *service, *name;
 	char *description, *working_directory;
-	char *after;                  /* environment that must have succeeded first */
+	char *after;                          /* environment that must have succeeded first */
 	char **deploy, **rollback, **restart; /* argument vectors with %-specifiers; NULL = none */
-	char *user;                   /* run hooks as; NULL = as the daemon */
-	char *artifact;               /* path with %-specifiers; built-in engine */
-	char *releases;               /* folder of releases/ and current; default WorkingDirectory */
+	char *user;                           /* run hooks as; NULL = as the daemon */
+	char *artifact;                       /* path with %-specifiers; built-in engine */
+	char *releases; /* folder of releases/ and current; default WorkingDirectory */
 	char **backup_paths;
-	char *backup_dir;             /* default $STATE/backups */
-	usec_t hook_kill_usec;        /* from TERM to KILL */
+	char *backup_dir;      /* default $STATE/backups */
+	usec_t hook_kill_usec; /* from TERM to KILL */
 	size_t hook_output_max_bytes;
 	char **hook_environment;      /* NAME=value, in addition to the clean one */
 	struct conf_check **checks;   /* NULL-terminated; HealthURL= is the one called "health" */
@@ -83,8 +83,8 @@ void conf_errors_free(struct conf_errors *e);
 struct conf_env *conf_find(const struct conf *c, const char *service, const char *environment);
 
 /*
- * One environment as INI text with every key written out, and back: what is frozen with a deployment
- * and read again after a restart, whatever the files say by then.
+ * One environment as INI text with every key written out, and back: what is frozen with a
+ * deployment and read again after a restart, whatever the files say by then.
  */
 char *conf_env_dump(const struct conf_env *e);
 int conf_env_parse(const char *text, struct conf_env **ret, struct conf_errors *errors);

@@ -43,8 +43,7 @@ draft_done(struct draft *d)
 			conf_key_free(&conf_key_table[i], d);
 }
 
-/* --- sections
- * ---------------------------------------------------------------------------------------- */
+/* --- sections --- */
 
 /* "Rule error-rate production": kind, name, environment. */
 enum { NAME_BUF = 70 };
@@ -151,8 +150,7 @@ section_problem(const struct conf_file *f, const struct section *s, char buf[256
 	return NULL;
 }
 
-/* --- trying every entry once
- * ------------------------------------------------------------------------- */
+/* --- trying every entry once --- */
 
 static void
 unknown_key(const struct conf_file *f, const struct conf_entry *e, enum key_owner owner,
@@ -222,8 +220,7 @@ try_entries(const struct conf_file *f, struct conf_errors *errors)
 	}
 }
 
-/* --- putting an environment together
- * ----------------------------------------------------------------- */
+/* --- putting an environment together --- */
 
 struct build {
 	const struct conf_file *file;
@@ -408,8 +405,7 @@ phases_build(struct build *b)
 	phases_check(b);
 }
 
-/* --- checks
- * -------------------------------------------------------------------------------------------- */
+/* --- checks --- */
 
 static void
 check_add(struct build *b, struct conf_check *c)
@@ -509,8 +505,7 @@ checks_build(struct build *b)
 	}
 }
 
-/* --- metrics and policy
- * ---------------------------------------------------------------------------------- */
+/* --- metrics and policy --- */
 
 static void
 metrics_build(struct build *b)
@@ -564,8 +559,7 @@ policy_build(struct build *b)
 	p->has_backup = b->draft.env.backup_paths != NULL;
 }
 
-/* --- what must fit together
- * ------------------------------------------------------------------------------ */
+/* --- what must fit together --- */
 
 static void
 check_folder(struct build *b, const char *key, const char *path)

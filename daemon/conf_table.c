@@ -185,8 +185,7 @@ conf_keys(size_t *ret_n)
 	return docs;
 }
 
-/* --- values
- * ------------------------------------------------------------------------------------------ */
+/* --- values --- */
 
 static int
 refuse(char **ret_why, char *why)

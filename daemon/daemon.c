@@ -161,8 +161,7 @@ daemon_post(struct daemon *d, const struct event *e)
 	pump(d);
 }
 
-/* --- targets
- * --------------------------------------------------------------------------------------- */
+/* --- targets --- */
 
 struct target *
 daemon_find(const struct daemon *d, const char *service, const char *environment)
@@ -244,8 +243,7 @@ daemon_status_line(struct daemon *d)
 	notify_status(text);
 }
 
-/* --- recovery
- * -------------------------------------------------------------------------------------- */
+/* --- recovery --- */
 
 /* An environment that left the configuration while its deployment was live is guarded to the end.
  */
@@ -314,8 +312,7 @@ recover_one(struct daemon *d, struct store_recovered *r)
 	}
 }
 
-/* --- life
- * ------------------------------------------------------------------------------------------ */
+/* --- life --- */
 
 static void
 on_timer(evutil_socket_t fd, short what, void *arg)
@@ -509,20 +506,13 @@ unload(struct daemon *d)
 	/* Both still call back: into targets, requests and the control socket. */
 	worker_free(d->worker);
 	store_close(d->store);
+	requests_drop(d);
 	ctl_free(d->ctl);
 	for (unsigned i = 0; i < d->n_targets; i++)
 		target_free(d->targets[i]);
 	free(d->targets);
 	http_pool_free(d->http);
 	scribe_free(d->scribe);
-	while (d->asked) {
-		struct asked *a = d->asked;
-
-		d->asked = a->next;
-		free(a->target); /* its client finds the connection closed */
-		free(a->reason);
-		free(a);
-	}
 	while (d->queue) {
 		struct queued *q = d->queue;
 

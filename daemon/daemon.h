@@ -115,6 +115,8 @@ void act_detach_all(struct target *t);
 /* requests.c */
 extern const struct ctl_ops daemon_ctl_ops;
 void requests_answer(struct daemon *d, const struct effect *f);
+/* The daemon ends: whoever still waits is told so. */
+void requests_drop(struct daemon *d);
 
 /* status.c */
 json_t *status_environment(struct daemon *d, const struct target *t);

@@ -106,8 +106,7 @@ batch_effect(struct batch *b, struct daemon *d, const struct effect *f, usec_t w
 	}
 }
 
-/* --- after the commit
- * ------------------------------------------------------------------------------ */
+/* --- after the commit --- */
 
 static const enum log_kind note_log_kinds[_NOTE_KIND_MAX] = {
 	[NOTE_STATE] = LOG_KIND_STATE,

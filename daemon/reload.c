@@ -112,8 +112,7 @@ daemon_configure(struct daemon *d, struct conf *conf)
 	return 0;
 }
 
-/* --- reload
- * ---------------------------------------------------------------------------------------------- */
+/* --- reload --- */
 
 struct reload {
 	struct job job; /* first */

@@ -27,9 +27,7 @@ flag_of(const json_t *o, const char *key)
 	return json_is_true(json_object_get(o, key));
 }
 
-/* --- audit
- * ------------------------------------------------------------------------------------------------
- */
+/* --- audit --- */
 
 static const char *const act_names[_CTL_OP_MAX] = {
 	[CTL_DEPLOY] = "deploy",
@@ -61,8 +59,7 @@ on_denied(void *arg, enum ctl_op op, const struct peer *p)
 	audit(arg, p, op, "-", NULL, false, "not in the group that may");
 }
 
-/* --- finding what a request is about
- * --------------------------------------------------------------------- */
+/* --- finding what a request is about --- */
 
 /* The service may be left out where there is only one. */
 static const char *
@@ -139,8 +136,7 @@ read_only(struct daemon *d, struct ctl_request *r)
 	return problem != NULL;
 }
 
-/* --- acts: asked, and answered by the core
- * ------------------------------------------------------------------ */
+/* --- acts: asked, and answered by the core --- */
 
 static struct asked *
 ask(struct daemon *d, struct ctl_request *r, enum ctl_op op, const struct peer *p,
@@ -213,9 +209,20 @@ requests_answer(struct daemon *d, const struct effect *f)
 	asked_free(a);
 }
 
-/* --- deploy
- * ----------------------------------------------------------------------------------------------------
- */
+void
+requests_drop(struct daemon *d)
+{
+	while (d->asked) {
+		struct asked *a = asked_take(d, d->asked->token);
+
+		ctl_error(a->request, 503, "stopping", NULL,
+			  "dhashd is stopping; when it is back, dhash history shows what became of "
+			  "it");
+		asked_free(a);
+	}
+}
+
+/* --- deploy --- */
 
 struct deploy_wish {
 	struct daemon *daemon;
@@ -395,8 +402,7 @@ deploy(struct daemon *d, struct ctl_request *r, const struct peer *p, json_t *bo
 	store_tag_facts(d->store, t->service, t->environment, tag, on_deploy_facts, w);
 }
 
-/* --- rollback and abort
- * ------------------------------------------------------------------------------------------ */
+/* --- rollback and abort --- */
 
 static void
 rollback(struct daemon *d, struct ctl_request *r, const struct peer *p, json_t *body)
@@ -459,9 +465,7 @@ abort_deployment(struct daemon *d, struct ctl_request *r, const struct peer *p, 
 	daemon_post(d, &e);
 }
 
-/* --- reads
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- reads --- */
 
 struct read_wish {
 	struct daemon *daemon;
@@ -622,8 +626,7 @@ read_rows(struct daemon *d, struct ctl_request *r, enum ctl_op op, json_t *query
 	}
 }
 
-/* --- slow reads: on a worker
- * ------------------------------------------------------------------------------------------ */
+/* --- slow reads: on a worker --- */
 
 struct check_job {
 	struct job job; /* first */
@@ -734,9 +737,7 @@ check_config(struct daemon *d, struct ctl_request *r)
 	worker_submit(d->worker, &c->job);
 }
 
-/* --- dispatch
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- dispatch --- */
 
 static void
 on_request(void *arg, struct ctl_request *r, enum ctl_op op, const struct peer *p, const char *id,

@@ -136,8 +136,7 @@ status_environment(struct daemon *d, const struct target *t)
 	return o;
 }
 
-/* --- explain
- * ---------------------------------------------------------------------------------------------- */
+/* --- explain --- */
 
 __attribute__((format(printf, 2, 3))) static void
 sentence(json_t *a, const char *fmt, ...)

@@ -18,7 +18,7 @@
 #include "daemon/store_internal.h"
 #include "daemon/worker.h"
 
-/* --- lists ----------------------------------------------------------------------------------- */
+/* --- lists --- */
 
 void
 work_list_init(struct work_list *l)
@@ -75,7 +75,7 @@ work_free(struct work *w)
 	free(w);
 }
 
-/* --- reports --------------------------------------------------------------------------------- */
+/* --- reports --- */
 
 static void
 copy_problem(struct store *s)
@@ -133,7 +133,7 @@ on_finished(evutil_socket_t fd, short what, void *arg)
 	report_finished(arg);
 }
 
-/* --- opening --------------------------------------------------------------------------------- */
+/* --- opening --- */
 
 /* SQLite passes over a failed fsync of the folder; the file's very name hangs on it. */
 static int
@@ -334,7 +334,7 @@ store_close(struct store *s)
 	release(s);
 }
 
-/* --- the rest -------------------------------------------------------------------------------- */
+/* --- the rest --- */
 
 const char *
 store_failed(const struct store *s)

@@ -60,7 +60,7 @@ struct batch {
 	struct record *first, **last;
 };
 
-/* --- work for the thread --------------------------------------------------------------------- */
+/* --- work for the thread --- */
 
 enum work_kind { WORK_COMMIT, WORK_QUERY, WORK_STATE };
 
@@ -133,7 +133,7 @@ int store_reopen(struct store *s, char **ret_error);
 void store_enqueue(struct store *s, struct work *w);
 void store_close_db(struct store *s);
 
-/* --- the database ---------------------------------------------------------------------------- */
+/* --- the database --- */
 
 /* Opens, checks and migrates.  SQLite's result code; *ret_error (owned) says what failed. */
 int db_open(const char *path, sqlite3 **ret, char **ret_error);

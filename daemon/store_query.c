@@ -62,7 +62,7 @@ with_filter(sqlite3_stmt *s, const struct store_filter *f)
 
 #define BY_PLACE "WHERE (?1 IS NULL OR service = ?1) AND (?2 IS NULL OR environment = ?2) "
 
-/* --- deployments ----------------------------------------------------------------------------- */
+/* --- deployments --- */
 
 static json_t *
 deployment_row(sqlite3_stmt *s)
@@ -181,7 +181,7 @@ db_show(sqlite3 *db, const char *id, unsigned limit, int *ret_error)
 	return o;
 }
 
-/* --- events ---------------------------------------------------------------------------------- */
+/* --- events --- */
 
 static json_t *
 event_row(sqlite3_stmt *s)
@@ -212,7 +212,7 @@ db_events(sqlite3 *db, const struct store_filter *f, int *ret_error)
 	return collect(s, event_row, ret_error);
 }
 
-/* --- backups --------------------------------------------------------------------------------- */
+/* --- backups --- */
 
 #define BACKUP_COLUMNS                                                                             \
 	"SELECT path, sha256, service, environment, deployment, tag, emergency, corrupt, bytes, "  \
@@ -281,7 +281,7 @@ db_backup_rows(sqlite3 *db, const char *service, const char *environment, usec_t
 	return 0;
 }
 
-/* --- facts of a tag -------------------------------------------------------------------------- */
+/* --- facts of a tag --- */
 
 #define HERE "WHERE service = ?1 AND environment = ?2 "
 #define NEWEST "ORDER BY created_at DESC, rowid DESC LIMIT 1"

@@ -143,8 +143,7 @@ db_read_alert(sqlite3_stmt *s, struct alert *a)
 	return 0;
 }
 
-/* --- loading at the start
- * ---------------------------------------------------------------------------- */
+/* --- loading at the start --- */
 
 static int
 load_samples(sqlite3 *db, struct store_recovered *r)

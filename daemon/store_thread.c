@@ -32,7 +32,7 @@ now_monotonic(void)
 	return ts.tv_sec * USEC_PER_SEC + ts.tv_nsec / 1000;
 }
 
-/* --- to the loop ----------------------------------------------------------------------------- */
+/* --- to the loop --- */
 
 static void
 tell_loop(struct store *s)
@@ -69,7 +69,7 @@ finish(struct store *s, struct work_list *done)
 	tell_loop(s);
 }
 
-/* --- commits --------------------------------------------------------------------------------- */
+/* --- commits --- */
 
 void
 store_close_db(struct store *s)
@@ -195,7 +195,7 @@ store_try_write(struct store *s, bool now_or_never)
 	s->next_try = now_monotonic() + s->wait;
 }
 
-/* --- queries --------------------------------------------------------------------------------- */
+/* --- queries --- */
 
 /* Answered while commits fail, too, as long as the file can be read. */
 static void
@@ -216,7 +216,7 @@ run_query(struct store *s, struct work *w)
 	finish(s, &done);
 }
 
-/* --- the thread ------------------------------------------------------------------------------ */
+/* --- the thread --- */
 
 /* Waits for work, the next try, or the end; false: the end, and nothing is left to do. */
 static bool

@@ -5,8 +5,7 @@
 #include "daemon/json_view.h"
 #include "daemon/store_internal.h"
 
-/* --- batches
- * ---------------------------------------------------------------------------------------- */
+/* --- batches --- */
 
 struct batch *
 batch_new(const struct store_clock *clock)
@@ -133,8 +132,7 @@ batch_audit(struct batch *b, unsigned uid, int pid, const char *act, const char 
 	str_copy(r->u.audit.reason, sizeof r->u.audit.reason, reason ? reason : "");
 }
 
-/* --- binding
- * ------------------------------------------------------------------------------------------ */
+/* --- binding --- */
 
 static void
 bind_text(sqlite3_stmt *s, int i, const char *text)

@@ -47,8 +47,7 @@ struct http_pool {
 
 static void drive(struct http_pool *p, curl_socket_t fd, int mask);
 
-/* --- events
- * --------------------------------------------------------------------------------------------- */
+/* --- events --- */
 
 static void
 on_socket(evutil_socket_t fd, short what, void *arg)
@@ -100,9 +99,7 @@ set_timer(CURLM *multi, long timeout_ms, void *arg)
 	return timeout_ms < 0 ? evtimer_del(p->timer) : evtimer_add(p->timer, &tv);
 }
 
-/* --- jobs
- * -------------------------------------------------------------------------------------------------
- */
+/* --- jobs --- */
 
 static size_t
 on_body(char *data, size_t size, size_t n, void *arg)
@@ -262,8 +259,7 @@ drive(struct http_pool *p, curl_socket_t fd, int mask)
 	drain(p);
 }
 
-/* --- starting
- * --------------------------------------------------------------------------------------------- */
+/* --- starting --- */
 
 static bool
 configure(struct http_job *j, const struct http_request *r)
@@ -355,9 +351,7 @@ http_cancel(struct http_job *j)
 	job_free(j);
 }
 
-/* --- life
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- life --- */
 
 int
 http_pool_new(struct event_base *base, struct http_pool **ret)

@@ -43,8 +43,7 @@ struct scrape {
 	bool too_many;
 };
 
-/* --- the table
- * ------------------------------------------------------------------------------------------- */
+/* --- the table --- */
 
 static void
 table_free(struct table *t)
@@ -124,8 +123,7 @@ series_key(enum source src, const struct label *l, size_t n, double le, uint64_t
 	*ret2 = b;
 }
 
-/* --- one sample of the exposition
- * ---------------------------------------------------------------------- */
+/* --- one sample of the exposition --- */
 
 /* Since the last scrape, resets handled as Prometheus does; false: nothing to differ from. */
 static bool
@@ -218,9 +216,7 @@ on_sample(void *arg, const char *name, const struct label *labels, size_t n, dou
 	}
 }
 
-/* --- results
- * -----------------------------------------------------------------------------------------------
- */
+/* --- results --- */
 
 /* Requests slower than the limit: all less those in the bucket at it, or at the nearest bound
  * below. */
@@ -374,9 +370,7 @@ metrics_probe(struct metrics *m, char *text, size_t len, char **ret_text)
 	return 0;
 }
 
-/* --- life
- * ------------------------------------------------------------------------------------------------------
- */
+/* --- life --- */
 
 static int
 set_selector(struct metrics *m, enum source src, const char *text, const char *suffix,

@@ -233,8 +233,7 @@ prom_parse(char *text, size_t len, prom_fn *fn, void *arg, char **ret_error)
 	return 0;
 }
 
-/* --- quantile
- * -------------------------------------------------------------------------------------------- */
+/* --- quantile --- */
 
 /* Sorts by bound: insertion, since exporters write them in order already. */
 static void

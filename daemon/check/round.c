@@ -50,8 +50,7 @@ struct observer {
 	struct http_job *probing;
 };
 
-/* --- one check
- * ------------------------------------------------------------------------------------------- */
+/* --- one check --- */
 
 static void round_step(struct observer *o);
 
@@ -171,8 +170,7 @@ probe_stop(struct probe *p)
 		regfree(&p->body);
 }
 
-/* --- a round
- * ---------------------------------------------------------------------------------------------- */
+/* --- a round --- */
 
 static void
 join(char *buf, size_t n, const char *text)
@@ -286,9 +284,7 @@ observer_health(struct observer *o, observer_fn *fn, void *arg)
 	return 0;
 }
 
-/* --- metrics
- * ------------------------------------------------------------------------------------------------
- */
+/* --- metrics --- */
 
 static const char accept_text[] = "text/plain;version=0.0.4;q=1,*/*;q=0.1";
 
@@ -382,9 +378,7 @@ observer_probe_metrics(struct observer *o, observer_probe_fn *fn, void *arg)
 	return 0;
 }
 
-/* --- life
- * ------------------------------------------------------------------------------------------------------
- */
+/* --- life --- */
 
 static void
 add_checks(struct observer *o)

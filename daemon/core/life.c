@@ -36,7 +36,7 @@ life_decide(struct step *st, enum decision_kind kind, bool automatic, const stru
 	str_copy(d->text, sizeof d->text, text);
 }
 
-/* --- what each state begins with ------------------------------------------------------------ */
+/* --- what each state begins with --- */
 
 void
 sampling_begin(struct env *e, usec_t now)
@@ -212,7 +212,7 @@ life_take(struct step *st, enum trigger t, const char *text)
 	return true;
 }
 
-/* --- decisions -------------------------------------------------------------------------------- */
+/* --- decisions --- */
 
 void
 life_decide_rollback(struct step *st, bool automatic, const struct evidence *ev, const char *why)
@@ -247,7 +247,7 @@ life_breach(struct step *st, const struct rule_view *v)
 	life_take(st, TR_BREACH, why);
 }
 
-/* --- answers ---------------------------------------------------------------------------------- */
+/* --- answers --- */
 
 static bool
 awaited(const struct step *st)

@@ -120,7 +120,7 @@ watch_next(const struct env *e)
 	return grid_next(begin, interval, e->last_due);
 }
 
-/* --- due -------------------------------------------------------------------------------------- */
+/* --- due --- */
 
 static bool
 wants(const struct env *e, enum sample_kind k)

@@ -21,6 +21,8 @@ struct backup_made {
 	char sha256[65];
 	int64_t bytes;
 	unsigned long entries;
+	unsigned long skipped;  /* sockets, FIFOs, devices, and what vanished while it was walked */
+	unsigned long stripped; /* set-user-id, set-group-id and sticky bits that were left out */
 };
 
 /*

@@ -314,7 +314,7 @@ fake_stop(void)
 	rmdir(fake.folder);
 }
 
-/* --- the client ------------------------------------------------------------------------------ */
+/* --- the client --- */
 
 struct ran {
 	pid_t pid;

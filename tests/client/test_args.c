@@ -85,7 +85,7 @@ START_TEST(refusals)
 }
 END_TEST
 
-/* --- the documents --------------------------------------------------------------------------- */
+/* --- the documents --- */
 
 static char *
 document(const char *path)

@@ -55,7 +55,7 @@
 
 static struct ran ran;
 
-/* --- status ---------------------------------------------------------------------------------- */
+/* --- status --- */
 
 START_TEST(status_at_a_glance)
 {
@@ -141,7 +141,7 @@ START_TEST(colours)
 }
 END_TEST
 
-/* --- what tells ------------------------------------------------------------------------------ */
+/* --- what tells --- */
 
 #define DECISION                                                                                   \
 	"{\"kind\":\"roll-back\",\"at\":\"2024-01-01T12:16:00.000Z\",\"automatic\":true,"          \
@@ -260,7 +260,7 @@ START_TEST(configuration_and_version)
 }
 END_TEST
 
-/* --- acting ---------------------------------------------------------------------------------- */
+/* --- acting --- */
 
 START_TEST(deploy_sends_what_was_said)
 {
@@ -496,7 +496,7 @@ START_TEST(watch_from_now_on)
 }
 END_TEST
 
-/* --- confirmation ---------------------------------------------------------------------------- */
+/* --- confirmation --- */
 
 static const struct {
 	const char *words, *typed;

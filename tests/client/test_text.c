@@ -73,7 +73,7 @@ START_TEST(times)
 }
 END_TEST
 
-/* --- rules ----------------------------------------------------------------------------------- */
+/* --- rules --- */
 
 static const struct {
 	const char *json, *text;
@@ -174,7 +174,7 @@ START_TEST(long_texts_are_cut)
 }
 END_TEST
 
-/* --- exit codes ------------------------------------------------------------------------------ */
+/* --- exit codes --- */
 
 START_TEST(exit_codes_of_errors)
 {

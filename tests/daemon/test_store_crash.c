@@ -8,7 +8,7 @@
 
 #include "tests/daemon/store_fixture.h"
 
-/* --- killed ---------------------------------------------------------------------------------- */
+/* --- killed --- */
 
 struct writer {
 	struct fixture f;
@@ -117,7 +117,7 @@ START_TEST(nothing_acknowledged_is_lost_by_kill)
 }
 END_TEST
 
-/* --- damaged --------------------------------------------------------------------------------- */
+/* --- damaged --- */
 
 /* "dhashd.db.corrupt-20240101-120000" and the end, and nothing more. */
 static char *

@@ -40,7 +40,7 @@ fsync(int fd)
 	return synced(SYS_fsync, fd);
 }
 
-/* --- acknowledged means synced --------------------------------------------------------------- */
+/* --- acknowledged means synced --- */
 
 struct commit {
 	struct fixture *f;
@@ -102,7 +102,7 @@ START_TEST(slow_disk_commits_together_and_the_loop_goes_on)
 }
 END_TEST
 
-/* --- failing --------------------------------------------------------------------------------- */
+/* --- failing --- */
 
 struct watch {
 	struct fixture *f;

@@ -53,7 +53,7 @@ broke(struct world *w, const char *what, const char *fmt, ...)
 	va_end(ap);
 }
 
-/* --- the service ------------------------------------------------------------------------------ */
+/* --- the service --- */
 
 static bool
 fault_now(const struct world *w)
@@ -212,8 +212,7 @@ answer_sample(struct world *w, const struct effect *f)
 	e->u.sample.kind = f->u.sampling.kind; /* filled in when it is delivered */
 }
 
-/* --- what must hold
- * ------------------------------------------------------------------------------- */
+/* --- what must hold --- */
 
 static bool
 leads_to(enum dstate from, enum dstate to)
@@ -423,8 +422,7 @@ step(struct world *w, struct event *e)
 	}
 }
 
-/* --- running
- * -------------------------------------------------------------------------------------- */
+/* --- running --- */
 
 static void
 deliver(struct world *w, unsigned i)

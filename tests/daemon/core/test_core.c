@@ -736,8 +736,7 @@ START_TEST(escalation_may_roll_back_where_asked)
 }
 END_TEST
 
-/* --- recovery
- * ---------------------------------------------------------------------------------------------- */
+/* --- recovery --- */
 
 static void
 restart(const struct sample *samples, size_t n)

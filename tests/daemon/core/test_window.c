@@ -248,8 +248,7 @@ START_TEST(many_observations)
 }
 END_TEST
 
-/* --- against a slow, obvious second implementation
- * ------------------------------------------------------ */
+/* --- against a slow, obvious second implementation --- */
 
 enum { HISTORY = 400 };
 static struct obs history[HISTORY];
