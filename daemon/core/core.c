@@ -105,12 +105,12 @@ env_policy(const struct env *e)
 }
 
 static void
-alert_changed(struct step *st, enum effect_kind persist, enum note_kind kind, const struct alert *a)
+alert_changed(struct step *st, enum note_kind kind, const struct alert *a, const char *text)
 {
 	if (a->deployment[0] != '\0')
-		emit(st, persist)->u.alert = *a;
+		emit(st, EF_PERSIST_ALERT)->u.alert = *a;
 	note(st, kind, kind == NOTE_RESOLVED ? LEVEL_NONE : a->level, _RULE_MAX, "%s: %s",
-	     cause_name(a->cause), a->text);
+	     cause_name(a->cause), text);
 }
 
 static void
@@ -142,9 +142,10 @@ alert(struct step *st, enum cause c, enum level level, const char *text)
 		      &ch))
 		return;
 	if (ch.resolved)
-		alert_changed(st, EF_PERSIST_ALERT, NOTE_RESOLVED, &ch.resolved_alert);
+		alert_changed(st, NOTE_RESOLVED, &ch.resolved_alert,
+			      ch.raised ? "grew worse" : text);
 	if (ch.raised) {
-		alert_changed(st, EF_PERSIST_ALERT, NOTE_ALERT, &ch.raised_alert);
+		alert_changed(st, NOTE_ALERT, &ch.raised_alert, text);
 		escalate(st);
 	}
 }

@@ -77,7 +77,8 @@ watch_interval(const struct env *e, usec_t now)
 	case DS_ROLLBACK_FAILED:
 		return in_tail(e) ? p->recovery_interval_usec : p->idle_interval_usec;
 	default:
-		return p->idle_interval_usec;
+		/* Between the lines of a deployment or rollback there is nothing to judge. */
+		return e->d && !dstate_ended(e->d->state) ? 0 : p->idle_interval_usec;
 	}
 }
 
@@ -466,13 +467,24 @@ recovered(struct step *st)
 	     "say");
 }
 
+/* Does a failed health round mean anything?  Not before the first release, nor while a hook works.
+ */
+static bool
+health_matters(const struct env *e)
+{
+	return e->d && (watch_armed(e) || dstate_ended(e->d->state)) && e->d->deployed_at != 0;
+}
+
 /* Bad news is told each time while somebody watches, else once. */
 static void
 tell_bad(struct step *st, const struct sample *s)
 {
-	bool live = st->env->d && !dstate_ended(st->env->d->state);
+	const struct env *e = st->env;
+	bool live = e->d && (watch_armed(e) || e->d->state == DS_VERIFYING);
 
-	if (s->result == RESULT_OK || (!live && st->env->guard.bad_streak != 1))
+	if (s->result == RESULT_OK)
+		return;
+	if (!live && (!health_matters(e) || e->guard.bad_streak != 1))
 		return;
 	note(st, NOTE_SAMPLE, s->result == RESULT_BAD ? LEVEL_WARNING : LEVEL_NONE, _RULE_MAX,
 	     "%s %s: %s", sample_kind_name(s->kind), result_name(s->result), s->detail);
@@ -492,7 +504,7 @@ watch_sample(struct step *st)
 		emit(st, EF_PERSIST_SAMPLE)->u.sample = *s;
 	guard_sample(&e->guard, env_policy(e), s, watch_interval(e, st->event->now));
 	tell_bad(st, s);
-	if (s->kind == SAMPLE_HEALTH && !(e->d && e->d->state == DS_DEPLOYING))
+	if (s->kind == SAMPLE_HEALTH && health_matters(e))
 		health_alert(st);
 	if (watch_armed(e))
 		judge(st);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Makes a backup.  The order makes every moment safe to crash in: the zip is written and read back under
- * a temporary name; a sidecar of an older file of that name goes; the zip gets its name; its sidecar is
- * written.  A zip without a sidecar is judged by the database's digest alone.
+ * Makes a backup.  The order makes every moment safe to crash in: the zip is written and read back
+ * under a temporary name; a sidecar of an older file of that name goes; the zip gets its name; its
+ * sidecar is written.  A zip without a sidecar is judged by the database's digest alone.
  */
 
 #include "daemon/release/backup.h"
@@ -51,7 +51,8 @@ open_folder(struct making *m)
 	return 0;
 }
 
-/* Each backup would hold all the older ones, and a restore would put the backups themselves aside. */
+/* Each backup would hold all the older ones, and a restore would put the backups themselves aside.
+ */
 static int
 folder_is_outside(const struct making *m, const struct path_plan *plan)
 {
@@ -173,10 +174,8 @@ int
 backup_create(const char *file, const char *root, char *const *paths, const atomic_bool *cancelled,
 	      struct backup_made *ret, char **ret_error)
 {
-	struct making m = {.file = file,
-			   .folder_fd = -1,
-			   .cancelled = cancelled,
-			   .ret_error = ret_error};
+	struct making m = {
+		.file = file, .folder_fd = -1, .cancelled = cancelled, .ret_error = ret_error};
 	struct zip_totals totals;
 	struct path_plan plan;
 	int r = paths_plan(root, paths, &plan, ret_error);

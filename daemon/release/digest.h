@@ -3,8 +3,8 @@
 #define DHASH_RELEASE_DIGEST_H
 
 /*
- * SHA-256 by libcrypto, which uses the processor's instructions.  It can only fail for want of memory
- * or with a broken library; like lack of memory everywhere, that ends the program.
+ * SHA-256 by libcrypto, which uses the processor's instructions.  It can only fail for want of
+ * memory or with a broken library; like lack of memory everywhere, that ends the program.
  */
 
 #include <stdbool.h>

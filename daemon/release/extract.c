@@ -269,8 +269,8 @@ finish_file(const struct unpacking *u, const struct entry *e, int fd)
 static int
 unpack_file(struct unpacking *u, struct reading *r, const struct entry *e, const char *leaf)
 {
-	int fd = openat(u->parent_fd, leaf,
-			O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int fd = openat(u->parent_fd, leaf, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+			0600);
 	int error;
 
 	if (fd < 0)

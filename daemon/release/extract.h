@@ -4,8 +4,8 @@
 
 /*
  * Unpacks an archive into new folders, in two passes: extract_survey() looks at the whole of it and
- * refuses it whole; extract_unpack() writes.  Nothing that exists is opened for writing, followed or
- * replaced: the caller swaps the new trees in.
+ * refuses it whole; extract_unpack() writes.  Nothing that exists is opened for writing, followed
+ * or replaced: the caller swaps the new trees in.
  */
 
 #include <stdbool.h>
@@ -14,10 +14,10 @@
 
 /* Where what bears a name goes. */
 struct extract_dest {
-	const char *prefix; /* the entry of this name and all below it; "" is everything */
-	const char *leaf;   /* what that becomes in dirfd; "" with prefix "" */
-	int dirfd;          /* a new folder of ours; not needed by the survey */
-	int space_fd;       /* survey: any descriptor on the file system that will be written */
+	const char *prefix;    /* the entry of this name and all below it; "" is everything */
+	const char *leaf;      /* what that becomes in dirfd; "" with prefix "" */
+	int dirfd;             /* a new folder of ours; not needed by the survey */
+	int space_fd;          /* survey: any descriptor on the file system that will be written */
 	unsigned long entries; /* survey: how many go here */
 	int64_t bytes;         /* survey: what they take */
 };
@@ -26,8 +26,8 @@ struct extract {
 	struct source *source;
 	enum reading_format format;
 	const struct reading_limits *limits;
-	const char *reserved; /* an entry of this name is refused; may be NULL */
-	bool owners;          /* give files to the users that the archive names; needs root */
+	const char *reserved;       /* an entry of this name is refused; may be NULL */
+	bool owners;                /* give files to the users that the archive names; needs root */
 	struct extract_dest *dests; /* entries that belong to none are left out */
 	size_t n_dests;
 };

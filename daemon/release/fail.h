@@ -3,8 +3,8 @@
 #define DHASH_RELEASE_FAIL_H
 
 /*
- * How this folder reports: a negative errno, and a sentence for the operator beside it.  Also the one
- * question that all long work asks: has it been cancelled?
+ * How this folder reports: a negative errno, and a sentence for the operator beside it.  Also the
+ * one question that all long work asks: has it been cancelled?
  */
 
 #include <stdatomic.h>

@@ -83,10 +83,11 @@ names_differ(const struct path_plan *p, char **ret_error)
 	for (size_t i = 0; i < p->n; i++)
 		for (size_t j = 0; j < p->n; j++)
 			if (i != j && *p->v[i].name && below(p->v[i].name, p->v[j].name))
-				return fail(ret_error, -EINVAL,
-					    "backup paths %s and %s would bear the same name in the "
-					    "archive; take one of them out",
-					    p->v[i].full, p->v[j].full);
+				return fail(
+					ret_error, -EINVAL,
+					"backup paths %s and %s would bear the same name in the "
+					"archive; take one of them out",
+					p->v[i].full, p->v[j].full);
 	return 0;
 }
 

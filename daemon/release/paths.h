@@ -11,9 +11,9 @@
 #include <stddef.h>
 
 struct path_item {
-	char *name;    /* owned; inside the archive, and below dirfd */
-	char *full;    /* owned; for messages and comparison */
-	int dirfd;     /* the plan's */
+	char *name; /* owned; inside the archive, and below dirfd */
+	char *full; /* owned; for messages and comparison */
+	int dirfd;  /* the plan's */
 };
 
 struct path_plan {

@@ -51,9 +51,10 @@ reading_fail(struct reading *r, int error, const char *fmt, ...)
 static int
 refuse(struct reading *r, const char *what)
 {
-	return fail(r->ret_error, -EPERM,
-		    "%s is refused, nothing was changed: it holds %s (%s); make it anew without that",
-		    r->source->path, what, r->name);
+	return fail(
+		r->ret_error, -EPERM,
+		"%s is refused, nothing was changed: it holds %s (%s); make it anew without that",
+		r->source->path, what, r->name);
 }
 
 /* libarchive failed: by the source, by want of memory, or because the archive is damaged. */
@@ -267,8 +268,9 @@ all_entries(struct reading *r, reading_fn *fn, void *arg)
 	}
 }
 
-/* Names in tar files are UTF-8 and can be read in such a locale only; the daemon may run in another,
- * so this thread gets it for the time being.  Names that are no UTF-8 in a zip stay as they are. */
+/* Names in tar files are UTF-8 and can be read in such a locale only; the daemon may run in
+ * another, so this thread gets it for the time being.  Names that are no UTF-8 in a zip stay as
+ * they are. */
 int
 reading_each(struct source *s, enum reading_format format, const struct reading_limits *limits,
 	     reading_fn *fn, void *arg, char **ret_error)

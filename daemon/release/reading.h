@@ -50,8 +50,8 @@ struct reading;
 typedef int reading_fn(struct reading *r, const struct entry *e, void *arg);
 
 /*
- * Calls fn for each entry, in the archive's order.  -EBADMSG: damaged, or no such archive; -EPERM: holds
- * something that is refused; -EFBIG: over a limit; -ECANCELED; else what fn returned.
+ * Calls fn for each entry, in the archive's order.  -EBADMSG: damaged, or no such archive; -EPERM:
+ * holds something that is refused; -EFBIG: over a limit; -ECANCELED; else what fn returned.
  */
 int reading_each(struct source *s, enum reading_format format, const struct reading_limits *limits,
 		 reading_fn *fn, void *arg, char **ret_error);
@@ -61,7 +61,8 @@ int reading_each(struct source *s, enum reading_format format, const struct read
 int reading_data(struct reading *r, const void **ret, size_t *ret_len, int64_t *ret_offset);
 
 /* Within fn: sets the sentence, as fail_errno() does, and returns error. */
-__attribute__((format(printf, 3, 4))) int reading_fail(struct reading *r, int error, const char *fmt, ...);
+__attribute__((format(printf, 3, 4))) int
+reading_fail(struct reading *r, int error, const char *fmt, ...);
 
 /* A reading_fn that reads the data and drops it: checksums are compared on the way. */
 int reading_drop(struct reading *r, const struct entry *e, void *arg);

@@ -37,10 +37,11 @@ judge_bytes(struct restoring *o, const char *sha256)
 
 	if (r < 0 || !sha256 || digest_hex_equal(is, sha256))
 		return r;
-	return fail(o->ret_error, -EBADMSG,
-		    "backup %s is corrupt, nothing was changed: its SHA-256 is %s, but should be %s; "
-		    "use an older backup",
-		    o->file, is, sha256);
+	return fail(
+		o->ret_error, -EBADMSG,
+		"backup %s is corrupt, nothing was changed: its SHA-256 is %s, but should be %s; "
+		"use an older backup",
+		o->file, is, sha256);
 }
 
 static int
@@ -48,10 +49,11 @@ all_paths_there(const struct restoring *o)
 {
 	for (size_t i = 0; i < o->plan.n; i++)
 		if (o->dests[i].entries == 0)
-			return fail(o->ret_error, -ENOENT,
-				    "backup %s holds nothing of %s, nothing was changed; it was made "
-				    "with other BackupPaths=",
-				    o->file, o->plan.v[i].full);
+			return fail(
+				o->ret_error, -ENOENT,
+				"backup %s holds nothing of %s, nothing was changed; it was made "
+				"with other BackupPaths=",
+				o->file, o->plan.v[i].full);
 	return 0;
 }
 
@@ -113,7 +115,8 @@ restore(struct restoring *o, const char *sha256)
 		r = unpack_beside(o);
 	if (r == 0)
 		r = stages_swap(o->stages, o->n_stages, o->ret_error);
-	/* Both were kept until now: the older one is the only copy while the swap may still fail. */
+	/* Both were kept until now: the older one is the only copy while the swap may still fail.
+	 */
 	for (size_t i = 0; r == 0 && i < o->n_stages; i++)
 		stage_remove_older(&o->stages[i]);
 	return r;

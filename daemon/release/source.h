@@ -21,16 +21,17 @@ enum { SOURCE_BLOCK = 256 * 1024 };
 struct source {
 	int fd;
 	int64_t size, pos;
-	char *path;           /* owned; for messages */
-	uint8_t *tags;        /* owned; DIGEST_BYTES a block, or NULL */
-	uint8_t *block;       /* owned; SOURCE_BLOCK bytes */
-	struct digest *sha;   /* owned */
+	char *path;         /* owned; for messages */
+	uint8_t *tags;      /* owned; DIGEST_BYTES a block, or NULL */
+	uint8_t *block;     /* owned; SOURCE_BLOCK bytes */
+	struct digest *sha; /* owned */
 	const atomic_bool *cancelled;
-	int error;            /* why source_read() failed: -EBADMSG changed, -ECANCELED, -errno */
+	int error; /* why source_read() failed: -EBADMSG changed, -ECANCELED, -errno */
 };
 
 /* Regular files only; a FIFO in the file's place is refused without waiting for a writer. */
-int source_open(const char *path, const atomic_bool *cancelled, struct source **ret, char **ret_error);
+int
+source_open(const char *path, const atomic_bool *cancelled, struct source **ret, char **ret_error);
 void source_free(struct source *s);
 
 /* Reads the whole file once. */

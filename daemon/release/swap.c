@@ -62,8 +62,8 @@ remove_old(int dirfd, const char *name, const char *leaf)
 	close(fd);
 }
 
-/* Calls for each name in parent_fd that begins with prefix.  Cleaning up is done as well as it goes:
- * what cannot be removed stays, and hurts nobody. */
+/* Calls for each name in parent_fd that begins with prefix.  Cleaning up is done as well as it
+ * goes: what cannot be removed stays, and hurts nobody. */
 static void
 each_leftover(const struct stage *s, const char *prefix)
 {
@@ -219,13 +219,15 @@ not_swapped(struct stage *v, size_t n, int error, char **ret_error)
 	for (size_t i = n; i > 0; i--) {
 		r = swap_back(&v[i - 1]);
 		if (r < 0)
-			return fail_errno(ret_error, r,
-					  "cannot put the new %s in its place%s, and cannot put the "
-					  "old %s back, which lies in %s beside it",
-					  v[n].shown, hint, v[i - 1].shown, v[i - 1].name);
+			return fail_errno(
+				ret_error, r,
+				"cannot put the new %s in its place%s, and cannot put the "
+				"old %s back, which lies in %s beside it",
+				v[n].shown, hint, v[i - 1].shown, v[i - 1].name);
 	}
-	return fail_errno(ret_error, error, "cannot put the new %s in its place%s; nothing was changed",
-			  v[n].shown, hint);
+	return fail_errno(ret_error, error,
+			  "cannot put the new %s in its place%s; nothing was changed", v[n].shown,
+			  hint);
 }
 
 /* The folder that holds a target is on disk with the new name in it before success is reported. */

@@ -3,17 +3,19 @@
 #define DHASH_RELEASE_SWAP_H
 
 /*
- * Putting a new tree in the place of an old one.  A stage is a folder beside the target, so on the same
- * file system:
+ * Putting a new tree in the place of an old one.  A stage is a folder beside the target, so on the
+ * same file system:
  *
  *     .dhash-new-<stamp>/<leaf>   while it is being filled; rubbish after a crash
- *     .dhash-old-<stamp>/<leaf>   from just before the swap: first the new tree, after it the old one
+ *     .dhash-old-<stamp>/<leaf>   from just before the swap: first the new tree, after it the old
+ * one
  *
  * The swap itself is one rename, which a crash leaves done or not done.  A stage is locked (flock)
  * while somebody works in it, so that cleaning up never takes one that is in use.
  */
 
 #include <stdbool.h>
+#include <stddef.h>
 
 struct stage {
 	int parent_fd, fd; /* owned */

@@ -18,8 +18,8 @@ int tree_open(int dirfd, const char *path, int flags, int *ret_fd);
 int tree_open_parent(int dirfd, const char *path, int *ret_fd, const char **ret_leaf);
 
 /*
- * Makes the folder `path` below dirfd and the missing ones above it, with `mode`, and opens it.  made()
- * (may be NULL) hears of each folder that was missing, outermost first.
+ * Makes the folder `path` below dirfd and the missing ones above it, with `mode`, and opens it.
+ * made() (may be NULL) hears of each folder that was missing, outermost first.
  */
 typedef void tree_made_fn(const char *path, size_t len, void *arg);
 int tree_make(int dirfd, const char *path, mode_t mode, tree_made_fn *made, void *arg, int *ret_fd);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Is a backup what it was when it was made?  Reads; changes nothing but the sidecar it is told to. */
+/* Is a backup what it was when it was made?  Reads; changes nothing but the sidecar it is told to.
+ */
 
 #include "daemon/release/verify.h"
 
@@ -101,8 +102,8 @@ check_digests(const char *file, const char *is, const char *sha256, char **ret_e
 	return r;
 }
 
-/* Where the database vouches for the bytes, the archive is one that this daemon wrote, and only damage
- * is looked for; else it must also be one that a restore would take. */
+/* Where the database vouches for the bytes, the archive is one that this daemon wrote, and only
+ * damage is looked for; else it must also be one that a restore would take. */
 int
 backup_verify(const char *file, const char *sha256, const atomic_bool *cancelled, char **ret_error)
 {

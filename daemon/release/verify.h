@@ -8,7 +8,8 @@
 
 char *sidecar_path(const char *file); /* owned by the caller */
 int sidecar_write(const char *file, const char *sha256, char **ret_error);
-/* -ENOENT (without a sentence) when there is none, -EBADMSG when it is no such line for this file. */
+/* -ENOENT (without a sentence) when there is none, -EBADMSG when it is no such line for this file.
+ */
 int sidecar_read(const char *file, char ret_sha256[DIGEST_HEX], char **ret_error);
 
 #endif

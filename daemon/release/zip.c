@@ -184,14 +184,15 @@ finish_entry(struct zip *z, const struct stat *st, enum entry_kind kind, const c
 static int
 unreadable(struct zip *z, int error)
 {
-	return fail_errno(z->ret_error, error,
-			  "cannot read %s for the backup (give the daemon's user the right, or take "
-			  "it out of BackupPaths=)",
-			  z->name);
+	return fail_errno(
+		z->ret_error, error,
+		"cannot read %s for the backup (give the daemon's user the right, or take "
+		"it out of BackupPaths=)",
+		z->name);
 }
 
-/* As long as it was when it was opened: what is appended meanwhile is left for the next backup; a file
- * that shrinks meanwhile ends where it ends now. */
+/* As long as it was when it was opened: what is appended meanwhile is left for the next backup; a
+ * file that shrinks meanwhile ends where it ends now. */
 static int
 copy_data(struct zip *z, int fd, int64_t size, int64_t *ret_done)
 {

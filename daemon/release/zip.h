@@ -4,8 +4,8 @@
 
 /*
  * Writes a zip: deflate level 1, zip64 where needed, names byte for byte as they are on disk.  Each
- * byte is hashed on its way to the file.  Beside that a manifest is kept, a digest over what was meant
- * to be written; the same digest over what is read back shows that nothing got lost.
+ * byte is hashed on its way to the file.  Beside that a manifest is kept, a digest over what was
+ * meant to be written; the same digest over what is read back shows that nothing got lost.
  */
 
 #include <stdatomic.h>
@@ -19,7 +19,7 @@ struct zip;
 struct zip_totals {
 	char sha256[DIGEST_HEX];
 	char manifest[DIGEST_HEX];
-	int64_t bytes;          /* of the zip */
+	int64_t bytes; /* of the zip */
 	unsigned long entries;
 	unsigned long skipped;  /* sockets, FIFOs, devices, and what vanished under way */
 	unsigned long stripped; /* set-user-id, set-group-id and sticky bits left out */
