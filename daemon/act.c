@@ -528,6 +528,16 @@ env_add(char ***v, size_t *n, char *entry)
 	(*v)[*n] = NULL;
 }
 
+/* The release that the step puts in place: a restart after a rollback starts the one from before.
+ */
+static const char *
+tag_in_place(const struct act *a)
+{
+	bool back = a->kind == ACT_ROLLBACK && strncmp(a->d.target, "releases/", 9) == 0;
+
+	return back ? a->d.target + 9 : a->d.tag;
+}
+
 /* Nothing of the daemon's own environment; what a script needs to know. */
 static char **
 hook_environment(const struct act *a, const char *step)
@@ -541,7 +551,7 @@ hook_environment(const struct act *a, const char *step)
 	env_add(&v, &n, xasprintf("DHASH_SERVICE=%s", a->d.service));
 	env_add(&v, &n, xasprintf("DHASH_ENVIRONMENT=%s", a->d.environment));
 	env_add(&v, &n, xasprintf("DHASH_DEPLOYMENT=%s", a->d.id));
-	env_add(&v, &n, xasprintf("DHASH_TAG=%s", a->d.tag));
+	env_add(&v, &n, xasprintf("DHASH_TAG=%s", tag_in_place(a)));
 	env_add(&v, &n, xasprintf("DHASH_PREVIOUS_TAG=%s", a->d.previous_tag));
 	env_add(&v, &n, xasprintf("DHASH_LEAD=%s", a->d.lead));
 	env_add(&v, &n,
@@ -568,7 +578,7 @@ start_hook(struct act *a, char *const *argv, const char *step)
 	bool rollback = a->kind == ACT_ROLLBACK;
 	struct specifiers s = {
 		.environment = a->d.environment,
-		.tag = a->d.tag,
+		.tag = tag_in_place(a),
 		.backup = rollback ? a->d.target : a->d.backup,
 		.deployment = a->d.id,
 		.service = a->d.service,

@@ -157,7 +157,8 @@ write_header(struct zip *z, const struct stat *st, const char *link)
 	archive_entry_set_uid(ae, st->st_uid);
 	archive_entry_set_gid(ae, st->st_gid);
 	archive_entry_set_mtime(ae, st->st_mtim.tv_sec, st->st_mtim.tv_nsec);
-	archive_entry_set_size(ae, S_ISREG(st->st_mode) ? st->st_size : 0);
+	if (!S_ISREG(st->st_mode))
+		archive_entry_set_size(ae, 0);
 	if (link)
 		archive_entry_copy_symlink(ae, link);
 	before = uselocale(z->c_locale);
