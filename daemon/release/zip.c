@@ -144,7 +144,9 @@ within_limits(struct zip *z)
 	return 0;
 }
 
-/* In the C locale libarchive takes names as bytes; in others it marks or converts them. */
+/* In the C locale libarchive takes names as bytes; in others it marks or converts them.  A file's
+ * size is left to be written behind its data: it may still turn out shorter, and then the local
+ * header and the central directory would contradict each other. */
 static int
 write_header(struct zip *z, const struct stat *st, const char *link)
 {
