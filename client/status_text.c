@@ -101,6 +101,8 @@ outlook(char *buf, size_t n, const json_t *rule, const json_t *e)
 	char span[TEXT_MAX], limit[TEXT_MAX];
 
 	buf[0] = '\0';
+	if (!json_object_get(rule, "verdict"))
+		return; /* a decision: it is past */
 	if (is(rule, "verdict", "breached"))
 		snprintf(buf, n, is(rule, "mode", "observe") ? "; would roll back" : "; fired");
 	else if (jint(e, "since_ms", -1) < 0)

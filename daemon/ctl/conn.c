@@ -248,8 +248,8 @@ conn_new(struct ctl *c, struct bufferevent *bev)
 	k->deadline = event_new(c->base, -1, 0, on_deadline, k);
 	k->kick = event_new(c->base, -1, 0, on_kick, k);
 	if (!k->deadline || !k->kick)
-		abort(); /* out of memory */
-	TAILQ_INSERT_HEAD(&c->conns, k, link);
+		abort();                       /* out of memory */
+	TAILQ_INSERT_TAIL(&c->conns, k, link); /* the new ones are together */
 	c->n_conns++;
 	c->n_new++;
 	return k;

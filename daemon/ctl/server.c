@@ -114,10 +114,11 @@ static void
 on_accepted(evutil_socket_t fd, short what, void *arg)
 {
 	struct ctl *c = arg;
-	struct conn *k, *next;
+	struct conn *k = TAILQ_LAST(&c->conns, conn_list), *next;
 
-	/* New ones are at the head. */
-	for (k = TAILQ_FIRST(&c->conns); k && k->state == CONN_NEW; k = next) {
+	for (unsigned i = 1; i < c->n_new; i++)
+		k = TAILQ_PREV(k, conn_list, link);
+	for (; k && k->state == CONN_NEW; k = next) {
 		struct bufferevent *bev = k->bev;
 		void *evcon = NULL;
 
@@ -167,8 +168,9 @@ on_request(struct evhttp_request *req, void *arg)
 	struct evhttp_connection *evcon = evhttp_request_get_connection(req);
 	struct conn *k;
 
-	for (k = TAILQ_FIRST(&c->conns); k && k->evcon != evcon;)
-		k = TAILQ_NEXT(k, link);
+	/* Most often it is the newest. */
+	for (k = TAILQ_LAST(&c->conns, conn_list); k && k->evcon != evcon;)
+		k = TAILQ_PREV(k, conn_list, link);
 	if (k)
 		request_arrived(k, req);
 	else /* its bufferevent could not be made by us */
