@@ -359,20 +359,24 @@ on_store_state(void *arg, const char *problem)
 	daemon_status_line(d);
 }
 
-/* Beside our own program in a build tree, else where it is installed. */
+/* In the build tree the runner stands beside us; installed, where the prefix that we run from has
+ * it. */
 static char *
 find_runner(void)
 {
-	char self[PATH_MAX_LEN], *slash, *beside;
+	static const char *const places[] = {"", "/../libexec/dhashd"};
+	char self[PATH_MAX_LEN];
 	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+	const char *slash;
 
-	if (n > 0) {
-		self[n] = '\0';
-		slash = strrchr(self, '/');
-		beside = xasprintf("%.*s/dhash-hook", (int)(slash - self), self);
-		if (access(beside, X_OK) == 0)
-			return beside;
-		free(beside);
+	self[MAX(0, n)] = '\0';
+	slash = strrchr(self, '/');
+	for (size_t i = 0; slash && i < ARRAY_SIZE(places); i++) {
+		char *path = xasprintf("%.*s%s/dhash-hook", (int)(slash - self), self, places[i]);
+
+		if (access(path, X_OK) == 0)
+			return path;
+		free(path);
 	}
 	return xstrdup(DHASH_LIBEXECDIR "/dhash-hook");
 }

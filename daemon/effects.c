@@ -158,7 +158,9 @@ tell(struct target *t, const struct effect *f, const struct deployment *d)
 		.deployment = d ? d->id : NULL,
 		.tag = d ? d->tag : NULL,
 		.rule = rule,
-		.decision = n->kind == NOTE_DECISION ? n->text : NULL,
+		.decision = n->kind != NOTE_DECISION     ? NULL
+			    : n->level == LEVEL_CRITICAL ? "roll-back"
+							 : "would-roll-back",
 	};
 
 	log_event(note_log_kind(n, d), note_priority(n), &fields, "%s: %s", note_kind_name(n->kind),

@@ -28,6 +28,8 @@ enum {
 	INPUT_SLACK = 32 << 10, /* for headers and chunk sizes, beside a whole body */
 };
 
+static const struct timeval far_away = {.tv_sec = 24 * 3600};
+
 static const struct ctl_limits default_limits = {
 	.connections = 512,
 	.connections_per_uid = 64,
@@ -134,29 +136,58 @@ on_accepted(evutil_socket_t fd, short what, void *arg)
 		evconnlistener_enable(c->listener);
 }
 
-/* Out of descriptors or memory: the connection stays in the backlog, and accept() would fail again
- * at once and for ever.  Wait until something has been freed. */
-static void
-on_accept_error(struct evconnlistener *listener, void *arg)
-{
-	struct ctl *c = arg;
-	struct timeval tv = timeval_of_ms(c->limits.accept_pause_ms);
-	char *why = xasprintf("cannot accept connections: %s", strerror(errno));
-
-	complain(c, why);
-	free(why);
-	c->paused = true;
-	evconnlistener_disable(listener);
-	event_add(c->resume, &tv);
-}
-
 static void
 on_resume(evutil_socket_t fd, short what, void *arg)
 {
 	struct ctl *c = arg;
 
+	if (c->paused)
+		evconnlistener_enable(c->listener);
 	c->paused = false;
-	evconnlistener_enable(c->listener);
+	event_add(c->resume, &far_away);
+}
+
+struct wanted {
+	const struct evconnlistener *listener;
+	struct ctl *found;
+};
+
+static int
+find_by_listener(const struct event_base *base, const struct event *e, void *arg)
+{
+	struct wanted *w = arg;
+	struct ctl *c;
+
+	if (event_get_callback(e) != on_resume)
+		return 0;
+	c = event_get_callback_arg(e);
+	if (c->listener != w->listener)
+		return 0;
+	w->found = c;
+	return 1;
+}
+
+/* Out of descriptors or memory: the connection stays in the backlog, and accept() would fail again
+ * at once and for ever.  Wait until something has been freed.
+ *
+ * The argument is evhttp's, for libevent keeps one for both callbacks of a listener; so our own is
+ * found by its event, which is pending always (far_away). */
+static void
+on_accept_error(struct evconnlistener *listener, void *arg)
+{
+	struct wanted w = {.listener = listener};
+	struct timeval pause;
+	char *why = xasprintf("cannot accept connections: %s", strerror(errno));
+
+	event_base_foreach_event(evconnlistener_get_base(listener), find_by_listener, &w);
+	if (w.found) {
+		complain(w.found, why);
+		pause = timeval_of_ms(w.found->limits.accept_pause_ms);
+		w.found->paused = true;
+		evconnlistener_disable(listener);
+		event_add(w.found->resume, &pause);
+	}
+	free(why);
 }
 
 /* --- requests -------------------------------------------------------------------------------- */
@@ -243,6 +274,7 @@ set_up_http(struct ctl *c)
 	c->wake = event_new(c->base, -1, 0, on_wake, c);
 	if (!c->http || !c->accepted || !c->resume || !c->wake)
 		return -ENOMEM;
+	event_add(c->resume, &far_away);
 	ctl_set_limits(c, &default_limits);
 	/* Others get evhttp's 501, which becomes our 405. */
 	evhttp_set_allowed_methods(c->http, EVHTTP_REQ_GET | EVHTTP_REQ_POST);
