@@ -142,7 +142,7 @@ set(struct nameset *s, const char *name, size_t len, enum seen seen)
 	struct slot *slot = slot_of(s, name, len);
 	enum seen before = slot->seen;
 
-	if (before == SEEN_NOT || before == SEEN_ABOVE)
+	if (before == SEEN_NOT || (before == SEEN_ABOVE && seen == SEEN_FOLDER))
 		slot->seen = (uint8_t)seen;
 	if (before == SEEN_NOT && ++s->n * 2 > s->cap)
 		grow(s);
