@@ -541,14 +541,29 @@ metrics_build(struct build *b)
 		COMPLAIN(b, "MetricsURL", "[Metrics]: P95= excludes Latency=");
 }
 
+/* A limit below the default of the warning takes the warning down with it. */
+static void
+warn_default(struct build *b, int rule)
+{
+	struct rule_policy *r = &b->draft.env.policy.rules[rule];
+	char section[128], own[160];
+
+	snprintf(section, sizeof section, "Rule %s", rule_kind_name(rule));
+	snprintf(own, sizeof own, "%s %s", section, b->env);
+	if (r->warn_limit > r->limit && !find_entry(b, section, "Warn") && !find_entry(b, own, "Warn"))
+		r->warn_limit = r->limit / 2;
+}
+
 static void
 policy_build(struct build *b)
 {
 	struct policy *p = &b->draft.env.policy;
 	const struct conf_metrics *m = &b->draft.env.metrics;
 
-	for (int r = 0; r < _RULE_MAX; r++)
+	for (int r = 0; r < _RULE_MAX; r++) {
 		apply_both(b, "Rule", rule_kind_name(r), OWN_RULE, &p->rules[r], r);
+		warn_default(b, r);
+	}
 	p->rollback_on_escalation = b->draft.on_escalation == 1;
 	for (size_t i = 0; i < b->n_checks; i++) {
 		p->has_infrastructure |= b->checks[i]->infrastructure;

@@ -32,19 +32,25 @@ struct zip {
 	locale_t c_locale;   /* owned */
 };
 
+/*
+ * After the first error everything is swallowed, and the error is looked at between the calls: a
+ * libarchive that has been told of it would not free all that it holds.
+ */
 static la_ssize_t
 on_write(struct archive *a, void *arg, const void *data, size_t len)
 {
 	struct zip *z = arg;
 	ssize_t n;
 
+	(void)a;
+	if (z->write_error < 0)
+		return (la_ssize_t)len;
 	do
 		n = write(z->fd, data, len);
 	while (n < 0 && errno == EINTR);
 	if (n < 0) {
 		z->write_error = -errno;
-		archive_set_error(a, errno, "cannot be written");
-		return ARCHIVE_FATAL;
+		return (la_ssize_t)len;
 	}
 	digest_update(z->sha, data, (size_t)n);
 	z->totals.bytes += n;
@@ -73,10 +79,9 @@ zip_free(struct zip *z)
 {
 	if (!z)
 		return;
-	if (z->archive) {
-		archive_write_fail(z->archive); /* no closing writes behind an error */
-		archive_write_free(z->archive);
-	}
+	if (z->write_error == 0)
+		z->write_error = -ECANCELED; /* freeing closes, and closing writes */
+	archive_write_free(z->archive);
 	archive_entry_free(z->entry);
 	digest_free(z->sha);
 	digest_free(z->manifest);
@@ -168,7 +173,7 @@ write_header(struct zip *z, const struct stat *st, const char *link)
 	uselocale(before);
 	z->totals.entries++;
 	z->totals.stripped += !link && (st->st_mode & 07000) != 0;
-	return got == ARCHIVE_OK ? 0 : write_failed(z);
+	return got == ARCHIVE_OK && z->write_error == 0 ? 0 : write_failed(z);
 }
 
 static int
@@ -177,7 +182,7 @@ finish_entry(struct zip *z, const struct stat *st, enum entry_kind kind, const c
 {
 	struct entry e = {.name = z->name, .kind = kind, .link = link, .mode = st->st_mode & 0777};
 
-	if (archive_write_finish_entry(z->archive) != ARCHIVE_OK)
+	if (archive_write_finish_entry(z->archive) != ARCHIVE_OK || z->write_error < 0)
 		return write_failed(z);
 	manifest_add(z->manifest, &e, size);
 	z->unpacked += size;
@@ -211,7 +216,7 @@ copy_data(struct zip *z, int fd, int64_t size, int64_t *ret_done)
 			return unreadable(z, -errno);
 		if (n == 0)
 			break;
-		if (archive_write_data(z->archive, z->buf, (size_t)n) != n)
+		if (archive_write_data(z->archive, z->buf, (size_t)n) != n || z->write_error < 0)
 			return write_failed(z);
 		done += n;
 		if (is_cancelled(z->cancelled))
@@ -382,7 +387,7 @@ zip_finish(struct zip *z, struct zip_totals *ret, char **ret_error)
 	r = open_archive(z);
 	if (r < 0)
 		return r;
-	if (archive_write_close(z->archive) != ARCHIVE_OK)
+	if (archive_write_close(z->archive) != ARCHIVE_OK || z->write_error < 0)
 		return write_failed(z);
 	digest_take_hex(z->sha, z->totals.sha256);
 	digest_take_hex(z->manifest, z->totals.manifest);

@@ -298,9 +298,9 @@ START_TEST(slow_reader_of_history)
 	limits.stall_ms = 300;
 	set_limits(&f, &limits);
 	f.event_bytes = 1000;
-	add_events(2000);
+	add_events(600);
 	open_stream(&r, "");
-	for (int64_t i = 100; i <= 2000; i += 100) {
+	for (int64_t i = 50; i <= 600; i += 50) {
 		expect_up_to(&r, i);
 		usleep(30000); /* in all longer than a stall may last */
 	}
