@@ -273,7 +273,9 @@ START_TEST(frozen_is_the_same)
 		      errors.n ? errors.v[0].text : "");
 	again = conf_env_dump(frozen);
 	ck_assert_str_eq(text, again);
-	ck_assert_int_eq(memcmp(&conf->envs[0]->policy, &frozen->policy, sizeof frozen->policy), 0);
+	for (size_t i = 0; i < sizeof frozen->policy; i++)
+		ck_assert_msg(((char *)&conf->envs[0]->policy)[i] == ((char *)&frozen->policy)[i],
+			      "the policies differ at byte %zu", i);
 	ck_assert_str_eq(frozen->service, "web");
 	ck_assert_uint_eq(frozen->policy.n_phases, 4);
 	ck_assert_str_eq(frozen->checks[2]->argv[2], "10 %%");

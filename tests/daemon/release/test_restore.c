@@ -282,6 +282,49 @@ START_TEST(leftovers)
 }
 END_TEST
 
+/* Somebody writes another valid archive of the same length over ours and back, all the time: what
+ * comes out is ours or nothing, though the digest may have seen the one and unpacking the other. */
+START_TEST(archive_swapped_after_its_hash)
+{
+	static const struct item good[] = {FILE_ITEM("app/f", "good")};
+	static const struct item evil[] = {FILE_ITEM("app/f", "evil")};
+	size_t good_len, evil_len;
+	char *good_zip, *evil_zip;
+	unsigned restored = 0;
+	pid_t pid;
+
+	make_archive("evil.zip", evil, 1);
+	make_archive("good.zip", good, 1);
+	digest_of("good.zip", made.sha256);
+	good_zip = get("good.zip", &good_len);
+	evil_zip = get("evil.zip", &evil_len);
+	ck_assert_uint_eq(good_len, evil_len);
+	pid = fork();
+	if (pid == 0) {
+		int fd = open("good.zip", O_WRONLY | O_CLOEXEC);
+
+		while (pwrite(fd, evil_zip, evil_len, 0) > 0 &&
+		       pwrite(fd, good_zip, good_len, 0) > 0)
+			;
+		_exit(1);
+	}
+	for (unsigned i = 0; i < 300; i++) {
+		int r = backup_restore("good.zip", made.sha256, "root", STRV("app"), NULL, &error);
+
+		ck_assert_msg(r == 0 || r == -EBADMSG, "%d, %s", r, error ? error : "-");
+		restored += r == 0;
+		free(error);
+		error = NULL;
+		if (restored > 0)
+			expect_text("root/app/f", "good");
+	}
+	ck_assert_int_eq(kill(pid, SIGKILL), 0);
+	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+	free(good_zip);
+	free(evil_zip);
+}
+END_TEST
+
 /* --- kill -9 ---------------------------------------------------------------------------------- */
 
 _Noreturn static void
@@ -346,6 +389,7 @@ main(void)
 	tcase_add_test(t, target_is_a_link);
 	tcase_add_test(t, failed_swap_is_undone);
 	tcase_add_test(t, leftovers);
+	tcase_add_test(t, archive_swapped_after_its_hash);
 	tcase_add_test(t, killed_at_any_moment);
 	suite_add_tcase(s, t);
 	return run_suite(s);
