@@ -27,9 +27,11 @@ struct backup_made {
 
 /*
  * Writes `file` (dhash-production-20240101-120000.zip) and `file`.sha256 atomically: temporary
- * name, fsync, read back and compared, rename, fsync of the folder.  A left-over temporary of the
- * same name is removed.  Relative `paths` are taken from `root`; entry names are relative to root,
- * or the path without its leading '/'.  A path that does not exist is an error.
+ * name, fsync, read back and compared, rename, fsync of the folder.  The folder is made if need be;
+ * it must not lie inside a path.  A left-over temporary of the same name is removed.  Relative
+ * `paths` are taken from `root`; entry names are relative to root, or the path without its leading
+ * '/'.  A path that does not exist is an error, and so is one with a symbolic link on the way (its
+ * last component may be one), because a restore would not follow it.
  */
 int backup_create(const char *file, const char *root, char *const *paths,
 		  const atomic_bool *cancelled, struct backup_made *ret, char **ret_error);
@@ -37,16 +39,20 @@ int backup_create(const char *file, const char *root, char *const *paths,
 /*
  * Reads `file` whole: its SHA-256 must be `sha256` (the database's, or NULL), its sidecar must say
  * the same where there is one, and the zip's own structure and CRCs must hold.  -EBADMSG = corrupt.
+ * Without sha256 it must also be one that a restore without sha256 takes: -EPERM, -EFBIG.
  */
 int
 backup_verify(const char *file, const char *sha256, const atomic_bool *cancelled, char **ret_error);
 
 /*
- * Puts the archive's contents back below root: digest and extraction read the same open descriptor;
- * everything is unpacked beside first, then each of `paths` is swapped in by
- * renameat2(RENAME_EXCHANGE) or rename and the old one kept as .dhash-old-<stamp> until the next
- * restore.  Refuses whole, before anything changes: absolute names, "..", links that lead out,
- * devices, setuid, over-large archives.
+ * Puts the archive's contents back below root: digest and extraction read the same open descriptor,
+ * and what is read is compared with what was hashed; everything is unpacked beside first, then each
+ * of `paths` is swapped in by renameat2(RENAME_EXCHANGE) or rename and the old one kept in
+ * .dhash-old-<stamp>/ beside it until the next restore of that path.  Refuses whole, before
+ * anything changes: absolute names, "..", devices, setuid, names twice, over-large archives; and,
+ * with sha256 NULL, symbolic links that lead out and bombs (with sha256 the bytes are those that
+ * backup_create() wrote, and such links and sparse files are the service's own).  Needs write
+ * access to the folder that holds each path.  Safe to run again after a crash.
  */
 int backup_restore(const char *file, const char *sha256, const char *root, char *const *paths,
 		   const atomic_bool *cancelled, char **ret_error);
