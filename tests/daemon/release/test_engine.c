@@ -208,6 +208,18 @@ START_TEST(bad_arguments)
 }
 END_TEST
 
+_Noreturn static void
+deploy_for_ever(unsigned round)
+{
+	for (unsigned n = 1;; n++) {
+		char tag[32];
+
+		snprintf(tag, sizeof tag, "t%u-%u", round, n);
+		if (deploy(tag, n % 2 ? "v2.zip" : "v1.tar.gz") < 0)
+			_exit(1);
+	}
+}
+
 /* Killed while it deploys the one and the other by turns: `current` always names a whole release.
  */
 START_TEST(killed_at_any_moment)
@@ -223,17 +235,14 @@ START_TEST(killed_at_any_moment)
 		struct timespec pause = {.tv_nsec = rand() % 8000000};
 		char *now = NULL, *path, *run;
 		pid_t pid = fork();
+		int status;
 
-		for (unsigned n = 1; pid == 0; n++) {
-			char tag[32];
-
-			snprintf(tag, sizeof tag, "t%u-%u", i, n);
-			if (deploy(tag, n % 2 ? "v2.zip" : "v1.tar.gz") < 0)
-				_exit(1);
-		}
+		if (pid == 0)
+			deploy_for_ever(i);
 		nanosleep(&pause, NULL);
 		ck_assert_int_eq(kill(pid, SIGKILL), 0);
-		ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+		ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+		ck_assert(WIFSIGNALED(status));
 		ck_assert_int_eq(engine_current("base", &now), 0);
 		expect_ok(engine_switch("base", now, &error));
 		run = get("base/current/app/run", NULL);
