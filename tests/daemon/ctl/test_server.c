@@ -107,6 +107,9 @@ END_TEST
 START_TEST(half_closed_client)
 {
 	struct answer a;
+	size_t n = 0;
+	char block[4096];
+	ssize_t got;
 	int fd = dial(&f);
 
 	put(fd, "GET /v1/version HTTP/1.1\r\n\r\n");
@@ -114,6 +117,17 @@ START_TEST(half_closed_client)
 	ck_assert(get_answer(fd, &a));
 	ck_assert_int_eq(a.status, 200);
 	ck_assert(at_end(fd));
+	close(fd);
+	/* An answer that takes many writes. */
+	f.status_bytes = 2 << 20;
+	fd = dial(&f);
+	put(fd, "GET /v1/status HTTP/1.1\r\n\r\n");
+	shutdown(fd, SHUT_WR);
+	ck_assert(get_head(fd, &a));
+	while ((got = recv(fd, block, sizeof block, 0)) > 0)
+		n += (size_t)got;
+	ck_assert_int_eq(got, 0);
+	ck_assert_uint_gt(n, 2 << 20);
 	close(fd);
 }
 END_TEST
