@@ -29,9 +29,9 @@ already_served(const char *path, int lock_fd, char **ret_error)
 	ssize_t n = lock_fd >= 0 ? pread(lock_fd, pid, sizeof pid - 1, 0) : 0;
 
 	pid[n > 0 ? strcspn(pid, "\n") : 0] = '\0';
-	*ret_error = xasprintf("another dhashd%s%s serves %s already; stop it, or choose another "
+	*ret_error = xasprintf("another dhashd%s%s%s serves %s already; stop it, or choose another "
 			       "socket with --socket",
-			       *pid ? ", process " : "", pid, path);
+			       *pid ? " (process " : "", pid, *pid ? ")" : "", path);
 	return -EADDRINUSE;
 }
 
