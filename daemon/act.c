@@ -395,8 +395,9 @@ choose_backup_work(struct job *j)
 			free(error);
 			return;
 		}
-		r->corrupt = true;
-		a->n_corrupt++;
+		/* Only what was read and is wrong is corrupt for good; the rest may be back tomorrow. */
+		r->corrupt = e == -EBADMSG;
+		a->n_corrupt += e != -ECANCELED;
 		if (!a->error)
 			a->error = error;
 		else
@@ -417,10 +418,10 @@ record_verification(struct act *a)
 
 		if (r->service[0] == '\0')
 			continue; /* not ours */
-		if (!r->corrupt)
+		if (i == a->chosen)
 			r->verified_wall = pair.wall;
 		batch_backup(b, r);
-		if (r->corrupt)
+		if (i < a->chosen)
 			log_event(LOG_KIND_BACKUP_CORRUPT, LOG_CRIT, NULL,
 				  "backup %s does not verify: %s", r->path,
 				  a->error ? a->error : "unknown");
