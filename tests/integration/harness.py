@@ -374,7 +374,11 @@ def environment(name, url, **keys):
 
 
 def phases(*rows):
-    return "".join(section(f"Phase {n}", {"Until": u, "Interval": i}) for n, u, i in (rows or PHASES))
+    """Exactly these phases: Until=0 takes those of the guide away that are not named."""
+    rows = rows or PHASES
+    gone = [n for n, _, _ in PHASES if n not in [row[0] for row in rows]]
+    return ("".join(section(f"Phase {n}", {"Until": u, "Interval": i}) for n, u, i in rows) +
+            "".join(section(f"Phase {n}", {"Until": "0"}) for n in gone))
 
 
 def service(folder, *parts, description="service of a test"):

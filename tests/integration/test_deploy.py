@@ -206,7 +206,7 @@ def test_dry_run_changes_nothing(daemon, site, sample):
     assert daemon.dhash("status").returncode == 3
     (site.root / "scripts/deploy_dhash.sh").chmod(0o644)
     done = daemon.dhash("deploy", "--env", "production", "--tag", "v1.0.0", "--dry-run")
-    assert done.returncode == 1 and "executable" in done.stdout + done.stderr
+    assert done.returncode == 1 and "chmod +x" in done.stdout + done.stderr
 
 
 def test_body_and_status_of_the_health_check(daemon, site, sample):
