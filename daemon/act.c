@@ -395,7 +395,8 @@ choose_backup_work(struct job *j)
 			free(error);
 			return;
 		}
-		/* Only what was read and is wrong is corrupt for good; the rest may be back tomorrow. */
+		/* Only what was read and is wrong is corrupt for good; the rest may be back
+		 * tomorrow. */
 		r->corrupt = e == -EBADMSG;
 		a->n_corrupt += e != -ECANCELED;
 		if (!a->error)

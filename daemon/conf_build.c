@@ -551,7 +551,8 @@ warn_default(struct build *b, int rule)
 
 	snprintf(section, sizeof section, "Rule %s", rule_kind_name(rule));
 	snprintf(own, sizeof own, "%s %s", section, b->env);
-	if (r->warn_limit > r->limit && !find_entry(b, section, "Warn") && !find_entry(b, own, "Warn"))
+	if (r->warn_limit > r->limit && !find_entry(b, section, "Warn") &&
+	    !find_entry(b, own, "Warn"))
 		r->warn_limit = rint(r->limit / 2 * USEC_PER_SEC) / USEC_PER_SEC;
 }
 

@@ -185,7 +185,8 @@ describe_running(struct rule_view *v, enum rule_kind rule, const struct window_s
 	usec_format(hold, wr->hold_usec);
 	usec_format(lasted, s->lasted);
 	if (s->breached)
-		say(e, "%s: over the limit of %s for %s (hold time %s)", value, limit, lasted, hold);
+		say(e, "%s: over the limit of %s for %s (hold time %s)", value, limit, lasted,
+		    hold);
 	else if (streq(s->missing, "time"))
 		say(e,
 		    "%s: over the limit of %s for %s of %s; fires in %s unless it falls under %s",
