@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <unistd.h>
 
 #include "common/log.h"
 #include "common/util.h"
@@ -192,17 +193,23 @@ backup_folder(const struct act *a)
 				   : xasprintf("%s/backups", a->daemon->options.state_dir);
 }
 
-/* The guide's names.  Emergency backups hold a broken release: they must not be "the latest
- * backup". */
+/*
+ * The guide's names, to the second; "-2" follows where that is taken, so that no backup is ever
+ * written over.  Emergency backups hold a broken release: they must not be "the latest backup".
+ */
 static char *
-backup_name(const struct act *a)
+backup_name(const struct act *a, const char *folder)
 {
-	char stamp[USEC_TEXT_MAX], *folder = backup_folder(a), *path;
+	char stamp[USEC_TEXT_MAX], *path;
 
 	wall_format_compact(stamp, a->d.entered_wall);
 	path = xasprintf("%s/%s%s-%s-%s.zip", folder, a->emergency ? "emergency-" : "",
 			 a->d.service, a->d.environment, stamp);
-	free(folder);
+	for (unsigned n = 2; faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0; n++) {
+		free(path);
+		path = xasprintf("%s/%s%s-%s-%s-%u.zip", folder, a->emergency ? "emergency-" : "",
+				 a->d.service, a->d.environment, stamp, n);
+	}
 	return path;
 }
 
@@ -222,9 +229,11 @@ backup_work(struct job *j)
 	if (a->result < 0)
 		a->error = xasprintf("cannot make %s: %s; create it, writable by dhashd", folder,
 				     strerror(-a->result));
-	else
+	if (a->result == 0) {
+		a->file = backup_name(a, folder);
 		a->result = backup_create(a->file, root_of(a->conf), a->conf->backup_paths,
 					  &a->job.cancelled, &a->made, &a->error);
+	}
 	free(folder);
 }
 
@@ -241,7 +250,7 @@ backup_answer(struct act *a)
 			 a->made.entries, (long long)a->made.bytes, a->made.sha256);
 	e.u.done.ok = a->result == 0;
 	e.u.done.text = text;
-	e.u.done.path = a->file;
+	e.u.done.path = a->file ? a->file : "";
 	e.u.done.sha256 = a->made.sha256;
 	answer(a, &e);
 	act_free(a);
@@ -286,7 +295,6 @@ act_backup(struct target *t, const struct deployment *d, unsigned attempt, bool 
 	struct act *a = act_new(t, ACT_BACKUP, d, attempt);
 
 	a->emergency = emergency;
-	a->file = backup_name(a);
 	submit(a, backup_work, backup_done);
 }
 

@@ -47,11 +47,16 @@ timeline_row(struct text *t, const char *what, const json_t *o, const char *key)
 static void
 timeline(struct text *t, const json_t *d)
 {
+	const json_t *first = json_array_get(json_object_get(d, "alerts"), 0);
+	bool seen = json_is_string(json_object_get(first, "raised_at"));
+
 	timeline_row(t, "Deployment requested", d, "created_at");
 	timeline_row(t, "Deployment started", d, "deployed_at");
 	timeline_row(t, "Watching began (T+0)", d, "t0_at");
-	timeline_row(t, "Issue detected, rollback initiated", d, "decided_at");
-	timeline_row(t, "Rollback completed, service restored", d, "restored_at");
+	timeline_row(t, "Issue detected", seen ? first : d, seen ? "raised_at" : "decided_at");
+	timeline_row(t, "Rollback initiated", d, "decided_at");
+	timeline_row(t, "Service restored", d, "restored_at");
+	timeline_row(t, "Rollback completed", d, "ended_at");
 }
 
 static void

@@ -303,7 +303,7 @@ if [ -n "$backup" ]; then
 else
     echo "$tag" >"$root/app/release"
 fi
-[ -e "$root/dead" ] || curl -fsS -X POST "$url/control?tag=$tag&$(cat "$root/behaviour/$tag" 2>/dev/null)" || exit 5
+[ -e "$root/dead" ] || curl -fsS -X POST "$url/control?tag=$tag&$(cat "$root/behaviour/$tag" || cat "$root/behaviour/default")" || exit 5
 echo "$step end $id status=0" >>"$root/calls"
 """
 
@@ -319,7 +319,7 @@ echo "$step end $id status=0" >>"$root/calls"
             script = self.root / f"scripts/{step}_dhash.sh"
             script.write_text(self.SCRIPT.format(step=step, root=self.root, url=url))
             script.chmod(0o755)
-        self.behave(release)
+        self.behave("default")
 
     def behave(self, tag, errors=0, latency=0, health="up"):
         (self.root / "behaviour" / tag).write_text(f"errors={errors}&latency={latency}&health={health}")

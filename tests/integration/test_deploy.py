@@ -177,8 +177,13 @@ def test_observe_mode_only_says_what_it_would_do(daemon, site, sample):
     start(daemon, site, sample.url, section("Rule health", {"Mode": "observe"}), metrics=False)
     site.behave("v1.1.0", health="down")
     deployment = daemon.deploy("v1.1.0")
-    found = daemon.wait_state(deployment, "succeeded", "unverified")
-    assert "would-roll-back" in [d["kind"] for d in found["decisions"]]
+    wait_for(lambda: "would-roll-back" in [d["kind"] for d in daemon.show(deployment)["decisions"]],
+             "it says that it would roll back")
+    # Nothing is promoted while it is down, not even past the schedule's end.
+    wait_for(lambda: "watching on" in daemon.log(), "the schedule is over")
+    assert daemon.show(deployment)["state"] == "watching"
+    sample.control(health="up")
+    daemon.wait_state(deployment, "succeeded")
     assert not site.calls("rollback")
 
 
