@@ -103,7 +103,7 @@ print_rules(struct out *o, const json_t *env, usec_t now)
 static void
 print_coverage(struct out *o, const json_t *env)
 {
-	char text[HEADLINE_MAX] = "", ratio[TEXT_MAX];
+	char text[HEADLINE_MAX] = "", ratio[TEXT_MAX], seen[TEXT_MAX], whole[TEXT_MAX];
 	const json_t *phase;
 	size_t i, n = 0;
 
@@ -111,9 +111,11 @@ print_coverage(struct out *o, const json_t *env)
 	{
 		if (jint(phase, "elapsed_ms", 0) <= 0 || n >= sizeof text)
 			continue;
-		n += (size_t)snprintf(text + n, sizeof text - n, "%s%s %s", n ? ", " : "",
-				      jstr_or(phase, "phase", "?"),
-				      text_percent(ratio, jnum(phase, "ratio")));
+		n += (size_t)snprintf(text + n, sizeof text - n, "%s%s %s (%s of %s)",
+				      n ? ", " : "", jstr_or(phase, "phase", "?"),
+				      text_percent(ratio, jnum(phase, "ratio")),
+				      text_ms(seen, jint(phase, "observed_ms", 0)),
+				      text_ms(whole, jint(phase, "elapsed_ms", 0)));
 	}
 	if (n > 0)
 		out_row(o, "coverage", STYLE_PLAIN, "%s", text);

@@ -21,14 +21,14 @@ check_id(struct client *c, const struct args *a)
 }
 
 static void
-print_evidence(struct out *o, const json_t *e)
+print_evidence(struct out *o, const json_t *e, const char *said)
 {
 	char rule_text[HEADLINE_MAX], lower[TEXT_MAX], upper[TEXT_MAX];
 	json_t *rule;
 
 	if (!e || !jstr(e, "rule"))
 		return;
-	if (jstr(e, "text"))
+	if (jstr(e, "text") && !streq(jstr(e, "text"), said))
 		out_row(o, "", STYLE_PLAIN, "%s", jstr(e, "text"));
 	if (!streq(jstr(e, "rule"), "error-rate") && !streq(jstr(e, "rule"), "latency-p95"))
 		return;
@@ -58,7 +58,7 @@ print_decisions(struct out *o, const json_t *decisions)
 			jstr_or(d, "kind", "?"), rule ? " by rule " : "", rule ? rule : "",
 			jbool(d, "automatic") ? "automatic" : "by an operator",
 			jstr_or(d, "text", "-"));
-		print_evidence(o, jobj(d, "evidence"));
+		print_evidence(o, jobj(d, "evidence"), jstr_or(d, "text", ""));
 	}
 }
 
@@ -126,11 +126,42 @@ explain_text(struct out *o, const json_t *doc)
 	status_print(o, env, now_realtime());
 }
 
+/* The question of /v1/explain; without a word or an option it is about the newest deployment. */
+static int
+explain_path(struct client *c, const struct args *a, char **ret)
+{
+	json_t *doc = NULL;
+	const char *id;
+	int code;
+
+	if (a->n_words > 0) {
+		*ret = xasprintf("/v1/explain?deployment=%s", a->word[0]);
+		return EXIT_OK;
+	}
+	if (given(a, OPT_ENV) || given(a, OPT_SERVICE)) {
+		*ret = api_path("/v1/explain", a->value[OPT_SERVICE], a->value[OPT_ENV]);
+		return EXIT_OK;
+	}
+	code = api_get(c, &doc, "/v1/deployments?limit=1");
+	if (code != EXIT_OK)
+		return code;
+	id = jstr(json_array_get(jarr(doc, "deployments"), 0), "id");
+	if (id) {
+		*ret = xasprintf("/v1/explain?deployment=%s", id);
+	} else {
+		out_error(&c->out,
+			  "nothing has been deployed yet: dhash status shows what is watched");
+		code = EXIT_NOTHING;
+	}
+	json_decref(doc);
+	return code;
+}
+
 int
 cmd_explain(struct client *c, const struct args *a)
 {
 	json_t *doc = NULL;
-	char *path;
+	char *path = NULL;
 	int code = check_id(c, a);
 
 	if (code != EXIT_OK)
@@ -139,9 +170,9 @@ cmd_explain(struct client *c, const struct args *a)
 		out_error(&c->out, "explain takes either a deployment's id or --service and --env");
 		return EXIT_USAGE;
 	}
-	path = a->n_words > 0 ? xasprintf("/v1/explain?deployment=%s", a->word[0])
-			      : api_path("/v1/explain", a->value[OPT_SERVICE], a->value[OPT_ENV]);
-	code = api_get(c, &doc, "%s", path);
+	code = explain_path(c, a, &path);
+	if (code == EXIT_OK)
+		code = api_get(c, &doc, "%s", path);
 	free(path);
 	if (code != EXIT_OK)
 		return code;
@@ -164,7 +195,7 @@ static const struct {
 	{"reason", "reason", false},
 	{"created_at", "asked", true},
 	{"deployed_at", "deployed", true},
-	{"t0_at", "watched from", true},
+	{"t0_at", "T+0", true},
 	{"decided_at", "decided", true},
 	{"restored_at", "restored", true},
 	{"ended_at", "ended", true},

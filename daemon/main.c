@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* dhashd: options and environment; everything else is in daemon.c. */
 
+#include <errno.h>
 #include <getopt.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 #include "common/log.h"
 #include "common/util.h"
@@ -36,6 +38,27 @@ from_environment(const char *name, const char *otherwise)
 	const char *v = getenv(name);
 
 	return v && *v ? v : otherwise;
+}
+
+/* Paths go to hooks and into the database: they must mean the same from any folder. */
+static const char *
+absolute(const char *path)
+{
+	char *cwd, *whole;
+
+	if (path[0] == '/')
+		return path;
+	cwd = getcwd(NULL, 0);
+	if (!cwd) {
+		fprintf(stderr,
+			"dhashd: cannot tell the working directory of %s: %s; use an absolute "
+			"path\n",
+			path, strerror(errno));
+		exit(EX_USAGE);
+	}
+	whole = xasprintf("%s/%s", cwd, path);
+	free(cwd);
+	return whole;
 }
 
 static int
@@ -85,13 +108,13 @@ main(int argc, char **argv)
 			test = true;
 			break;
 		case 'c':
-			o.confdir = optarg;
+			o.confdir = absolute(optarg);
 			break;
 		case OPT_STATE:
-			o.state_dir = optarg;
+			o.state_dir = absolute(optarg);
 			break;
 		case OPT_SOCKET:
-			o.socket_path = optarg;
+			o.socket_path = absolute(optarg);
 			break;
 		case OPT_VERSION:
 			puts("dhashd " DHASH_VERSION);

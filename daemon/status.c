@@ -183,24 +183,22 @@ explain_state(json_t *a, const struct env_view *v)
 		sentence(a, "This is a %s: %s.", v->scenario, v->advice);
 }
 
+/* One that is no longer its environment's newest: its row alone says how it ended. */
 static void
 explain_past(json_t *a, const json_t *d)
 {
-	size_t i;
-	json_t *dec;
+	const char *outcome = json_string_value(json_object_get(d, "outcome"));
 
 	sentence(a, "%s (%s) on %s/%s: %s%s%s.", json_string_value(json_object_get(d, "tag")),
 		 json_string_value(json_object_get(d, "id")),
 		 json_string_value(json_object_get(d, "service")),
 		 json_string_value(json_object_get(d, "environment")),
-		 json_string_value(json_object_get(d, "label")),
-		 *json_string_value(json_object_get(d, "outcome")) ? ": " : "",
-		 json_string_value(json_object_get(d, "outcome")));
-	json_array_foreach(json_object_get(d, "decisions"), i, dec) sentence(
-		a, "%s: decided to %s (%s): %s.", json_string_value(json_object_get(dec, "at")),
-		json_string_value(json_object_get(dec, "kind")),
-		json_is_true(json_object_get(dec, "automatic")) ? "by itself" : "by an operator",
-		json_string_value(json_object_get(dec, "text")));
+		 json_string_value(json_object_get(d, "label")), *outcome ? ": " : "", outcome);
+	if (json_integer_value(json_object_get(d, "rollbacks")) > 0)
+		sentence(a, "It was rolled back %s: %s.",
+			 json_is_true(json_object_get(d, "rollback_auto")) ? "automatically"
+									   : "on request",
+			 json_string_value(json_object_get(d, "rollback_reason")));
 }
 
 json_t *
@@ -217,7 +215,7 @@ status_explain(struct daemon *d, const struct target *t, json_t *deployment)
 		if (!v.deployment || !dstate_ended(v.deployment->state))
 			explain_rules(a, &v);
 	}
-	if (deployment)
+	if (deployment && !same)
 		explain_past(a, deployment);
 	o = json_pack("{s:o, s:o, s:o}", "environment",
 		      now && (same || !deployment) ? status_environment(d, t) : json_null(),

@@ -109,6 +109,25 @@ guard_observed(const struct guard *g, const struct policy *p, unsigned phase)
 	return least == USEC_INFINITY ? 0 : least;
 }
 
+usec_t
+guard_pending(const struct guard *g, const struct policy *p, usec_t now, usec_t interval)
+{
+	const bool wanted[_SAMPLE_KIND_MAX] = {
+		[SAMPLE_HEALTH] = p->has_health,
+		[SAMPLE_METRICS] = p->has_rate || p->has_latency,
+	};
+	usec_t longest = 0;
+
+	for (int k = 0; k < _SAMPLE_KIND_MAX; k++) {
+		usec_t age = wanted[k] ? now - MAX(g->seen[k], g->t0) : 0;
+
+		if (age > interval + interval / 2)
+			return 0;
+		longest = MAX(longest, age);
+	}
+	return longest;
+}
+
 static enum result
 missing_as(enum result r, enum on_missing how)
 {

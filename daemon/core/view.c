@@ -39,11 +39,12 @@ scenario_now(const struct env *e, const struct rule_view views[_RULE_MAX])
 	return none;
 }
 
+/* Coverage is judged up to the last samples: what comes after is not yet known to be unobserved. */
 static void
-view_phases(const struct env *e, usec_t now, struct env_view *ret)
+view_phases(const struct env *e, usec_t now, usec_t interval, struct env_view *ret)
 {
 	const struct policy *p = &e->d->policy;
-	usec_t since = now - e->d->t0;
+	usec_t since = now - e->d->t0, judged = since - guard_pending(&e->guard, p, now, interval);
 
 	ret->phase = schedule_phase(p, since);
 	if (ret->phase >= 0)
@@ -52,8 +53,32 @@ view_phases(const struct env *e, usec_t now, struct env_view *ret)
 		usec_t begin = schedule_begin(p, i);
 
 		ret->coverage[i].observed = guard_observed(&e->guard, p, i);
-		ret->coverage[i].elapsed = MAX(0, MIN(since, p->phases[i].until_usec) - begin);
+		ret->coverage[i].elapsed = MAX(0, MIN(judged, p->phases[i].until_usec) - begin);
 	}
+}
+
+/* Where no deployment is live nothing can be rolled back; only health is looked at. */
+static void
+view_idle(const struct env *e, struct env_view *ret)
+{
+	const struct guard *g = &e->guard;
+
+	for (int r = 0; r < _RULE_MAX; r++) {
+		struct rule_view *v = &ret->rules[r];
+
+		v->armed = false;
+		v->verdict = VERDICT_HEALTHY;
+		snprintf(v->evidence.text, sizeof v->evidence.text,
+			 "not in force: no deployment is live");
+	}
+	if (g->last_health_at && g->bad_streak > 0)
+		ret->verdict = g->bad_streak >= env_policy(e)->rules[RULE_HEALTH].failures
+				       ? VERDICT_BREACHED
+				       : VERDICT_SUSPECT;
+	else if (!g->last_health_at || g->last_health != RESULT_OK)
+		ret->verdict = env_policy(e)->has_health ? VERDICT_BLIND : VERDICT_HEALTHY;
+	else
+		ret->verdict = VERDICT_HEALTHY;
 }
 
 int
@@ -74,8 +99,10 @@ core_view(const struct core *c, unsigned env, usec_t now, struct env_view *ret)
 	for (int r = 0; r < _RULE_MAX; r++)
 		rule_view(&e->guard, env_policy(e), r, now, interval, &ret->rules[r]);
 	ret->verdict = guard_verdict(ret->rules);
+	if (!e->d || dstate_ended(e->d->state))
+		view_idle(e, ret);
 	if (e->d && e->d->state == DS_WATCHING)
-		view_phases(e, now, ret);
+		view_phases(e, now, interval, ret);
 	for (int i = 0; i < _CAUSE_MAX; i++)
 		if (e->book.v[i])
 			ret->alerts[i] = *e->book.v[i];

@@ -67,7 +67,7 @@ START_TEST(status_at_a_glance)
 	ck_says(&ran,
 		"error rate  12.4% of 1,240 requests (limit 10% for 5min), over for 2min 10s;");
 	ck_says(&ran, " fires in 2min 50s");
-	ck_says(&ran, "coverage    critical 98%\n");
+	ck_says(&ran, "coverage    critical 98% (2min 27s of 2min 30s)\n");
 	ck_says(&ran, "alert       critical for ");
 	ck_says(&ran, "do          high error rate: investigate, prepare rollback, within 5min\n");
 	ck_says(&ran, "next check  in 18s\n");
@@ -164,7 +164,11 @@ START_TEST(explain)
 		{"GET /v1/explain?service=dhash&environment=production",
 		 "{\"environment\":" ENVIRONMENT("healthy", "", WATCHING) ",\"deployment\":null}",
 		 0, 0, 0},
+		{"GET /v1/deployments?limit=1",
+		 "{\"deployments\":[" DEPLOYMENT("rolled-back", "rolled-back", "") "]}", 0, 0, 0},
 		{0}});
+	ck_exit(&ran, 0, "explain");
+	ck_says(&ran, "It was rolled back.");
 	ck_exit(&ran, 0, "explain " ID);
 	ck_says(&ran, "It was rolled back.");
 	ck_says(&ran, "A line\\x0afeed");
@@ -177,6 +181,10 @@ START_TEST(explain)
 	ck_says(&ran, "HEALTHY");
 	ck_exit(&ran, 2, "explain " ID " --env production");
 	ck_exit(&ran, 2, "explain ../../etc");
+	fake_says((struct canned[]){
+		{"GET /v1/deployments?limit=1", "{\"deployments\":[]}", 0, 0, 0}, {0}});
+	ck_exit(&ran, 3, "explain");
+	ck_says(&ran, "nothing has been deployed yet");
 }
 END_TEST
 

@@ -688,7 +688,12 @@ START_TEST(view_tells_what_is_asked_of_the_operator)
 	ck_assert_int_eq(v.verdict, VERDICT_HEALTHY);
 	ck_assert_str_eq(v.scenario, "");
 	ck_assert_int_eq(v.phase, 0);
-	ck_assert_double_ge((double)v.coverage[0].observed, 0.9 * (double)v.coverage[0].elapsed);
+	ck_assert_int_eq(v.coverage[0].observed, v.coverage[0].elapsed);
+	/* Just before the next samples nothing is missing yet; long after, it is. */
+	core_view(core, 0, v.next_sample - 1, &v);
+	ck_assert_int_eq(v.coverage[0].observed, v.coverage[0].elapsed);
+	core_view(core, 0, v.next_sample + MIN_, &v);
+	ck_assert_int_gt(v.coverage[0].elapsed, v.coverage[0].observed + MIN_);
 	world.error_rate = 0.3;
 	run(2 * MIN_, -1);
 	core_view(core, 0, now, &v);
@@ -700,6 +705,28 @@ START_TEST(view_tells_what_is_asked_of_the_operator)
 	core_view(core, 0, now, &v);
 	ck_assert_str_eq(v.scenario, "complete service outage");
 	ck_assert_int_lt(core_view(core, 7, now, &v), 0);
+}
+END_TEST
+
+START_TEST(view_of_an_idle_environment_is_its_health)
+{
+	struct env_view v;
+
+	policy.idle_interval_usec = MIN_;
+	reconfigure();
+	core_view(core, 0, now, &v);
+	ck_assert_int_eq(v.verdict, VERDICT_BLIND);
+	to_watching();
+	run(250 * MIN_, DS_SUCCEEDED);
+	run(20 * MIN_, -1);
+	core_view(core, 0, now, &v);
+	ck_assert_int_eq(v.verdict, VERDICT_HEALTHY);
+	for (int r = 0; r < _RULE_MAX; r++)
+		ck_assert_msg(!v.rules[r].armed, "%s", rule_kind_name(r));
+	world.down = true;
+	run(10 * MIN_, -1);
+	core_view(core, 0, now, &v);
+	ck_assert_int_eq(v.verdict, VERDICT_BREACHED);
 }
 END_TEST
 
@@ -846,6 +873,7 @@ main(void)
 	tcase_add_test(t, settling_is_armed_for_an_outage_only);
 	tcase_add_test(t, a_suspicion_at_the_end_is_watched_on);
 	tcase_add_test(t, view_tells_what_is_asked_of_the_operator);
+	tcase_add_test(t, view_of_an_idle_environment_is_its_health);
 	tcase_add_test(t, warnings_escalate);
 	tcase_add_test(t, escalation_may_roll_back_where_asked);
 	tcase_add_test(t, each_waiting_state_asks_again_with_its_attempt);
