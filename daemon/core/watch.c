@@ -19,6 +19,8 @@ static const usec_t finish_grace = 20 * USEC_PER_SEC;
 /* A clock that runs at the end is watched on: until it is decided, at most this and twice its hold.
  */
 static const usec_t extension = 5 * USEC_PER_MINUTE;
+/* First idle rounds are spread over so long: soon enough for whoever has just started dhashd. */
+static const usec_t idle_spread = 5 * USEC_PER_SEC;
 
 static bool
 watching(const struct env *e)
@@ -115,7 +117,7 @@ watch_next(const struct env *e)
 	if (interval <= 0)
 		return USEC_INFINITY;
 	if (!e->d || (dstate_ended(e->d->state) && !in_tail(e)))
-		begin = e->idle_since + e->spread % interval;
+		begin = e->idle_since + e->spread % MIN(interval, idle_spread);
 	else
 		begin = e->d->entered_at;
 	return grid_next(begin, interval, e->last_due);
