@@ -28,7 +28,7 @@ print_evidence(struct out *o, const json_t *e, const char *said)
 
 	if (!e || !jstr(e, "rule"))
 		return;
-	if (jstr(e, "text") && !streq(jstr(e, "text"), said))
+	if (jstr(e, "text") && !strstr(said, jstr(e, "text")))
 		out_row(o, "", STYLE_PLAIN, "%s", jstr(e, "text"));
 	if (!streq(jstr(e, "rule"), "error-rate") && !streq(jstr(e, "rule"), "latency-p95"))
 		return;

@@ -60,7 +60,8 @@ enum verdict guard_verdict(const struct rule_view views[_RULE_MAX]);
 /* Observed time of a phase: the least of the sources that the environment has. */
 usec_t guard_observed(const struct guard *g, const struct policy *p, unsigned phase);
 
-/* Time since the last samples that the next ones, not yet overdue, will vouch for; 0 when one is. */
+/* Time since the last samples that the next ones, not yet overdue, will vouch for; 0 when one is.
+ */
 usec_t guard_pending(const struct guard *g, const struct policy *p, usec_t now, usec_t interval);
 
 /* The windows' parameters of a rule, and a test of the warning limit over the last hold time. */
