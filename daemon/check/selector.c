@@ -90,10 +90,16 @@ quoted(struct parser *ps, char **ret)
 	ps->p++;
 	o = out = xmalloc(strlen(ps->p) + 1);
 	while (*ps->p && *ps->p != quote) {
-		if (*ps->p == '\\' && ps->p[1]) {
-			ps->p++;
-			*o++ = *ps->p == 'n' ? '\n' : *ps->p == 't' ? '\t' : *ps->p;
-			ps->p++;
+		if (*ps->p == '\\') {
+			static const char known[] = "\\\"'nt", means[] = "\\\"'\n\t";
+			const char *k = ps->p[1] ? strchr(known, ps->p[1]) : NULL;
+
+			if (!k) {
+				free(out);
+				return fail(ps, "unknown escape; a backslash is written \\\\");
+			}
+			*o++ = means[k - known];
+			ps->p += 2;
 		} else {
 			*o++ = *ps->p++;
 		}
