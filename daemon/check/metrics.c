@@ -101,6 +101,16 @@ hash(uint64_t h, const char *s)
 	return (h ^ 0xff) * 0x100000001b3ull;
 }
 
+/* splitmix64's last step.  Sums of plain FNV hashes collide for labels that differ in a digit or
+ * two: it is all but linear. */
+static uint64_t
+mix(uint64_t h)
+{
+	h = (h ^ h >> 30) * 0xbf58476d1ce4e5b9ull;
+	h = (h ^ h >> 27) * 0x94d049bb133111ebull;
+	return h ^ h >> 31;
+}
+
 /* Labels may come in any order: their hashes are added. `le` as a number, so that 1 is 1.0. */
 static void
 series_key(enum source src, const struct label *l, size_t n, double le, uint64_t *ret,
@@ -113,8 +123,8 @@ series_key(enum source src, const struct label *l, size_t n, double le, uint64_t
 	for (size_t i = 0; i < n; i++) {
 		if (src == SRC_LATENCY && streq(l[i].name, "le"))
 			continue;
-		a += hash(hash(0x9e3779b97f4a7c15ull, l[i].name), l[i].value);
-		b += hash(hash(0xc2b2ae3d27d4eb4full, l[i].name), l[i].value);
+		a += mix(hash(hash(0x9e3779b97f4a7c15ull, l[i].name), l[i].value));
+		b += mix(hash(hash(0xc2b2ae3d27d4eb4full, l[i].name), l[i].value));
 	}
 	snprintf(bound, sizeof bound, "%.17g", le);
 	a = hash(a, bound);
@@ -133,8 +143,10 @@ difference(struct scrape *s, enum source src, const struct label *l, size_t n, d
 	const struct counter *before;
 	uint64_t key, key2;
 
-	if (isnan(value) || s->now.n >= SERIES_MAX) {
-		s->too_many |= s->now.n >= SERIES_MAX;
+	if (!isfinite(value) || value < 0)
+		return false; /* no count: its differences would spoil every sum they go into */
+	if (s->now.n >= SERIES_MAX) {
+		s->too_many = true;
 		return false;
 	}
 	series_key(src, l, n, le, &key, &key2);
