@@ -124,7 +124,28 @@ labels(struct parser *ps)
 	return true;
 }
 
-/* Go's floats: also NaN, +Inf, -Inf.  strtod() would take hexadecimal and "nan(…)", too. */
+/* What Go's ParseFloat() takes for no finite number, in any case: nan, and inf or infinity with or
+ * without a sign. */
+static bool
+not_finite(const char *s, size_t n, double *ret)
+{
+	bool negative = *s == '-';
+
+	if (n == 3 && strncasecmp(s, "nan", n) == 0) {
+		*ret = NAN;
+		return true;
+	}
+	if (negative || *s == '+') {
+		s++;
+		n--;
+	}
+	if ((n != 3 && n != 8) || strncasecmp(s, "infinity", n) != 0)
+		return false;
+	*ret = negative ? -INFINITY : INFINITY;
+	return true;
+}
+
+/* Go's floats.  strtod() would take hexadecimal and "nan(…)", too. */
 static bool
 number(struct parser *ps, double *ret)
 {
@@ -136,20 +157,16 @@ number(struct parser *ps, double *ret)
 	n = (size_t)(end - ps->p);
 	if (n == 0)
 		return fail(ps, "the value is missing");
-	if (n == 3 && strncmp(ps->p, "NaN", 3) == 0) {
-		*ret = NAN;
-	} else if (strncmp(ps->p, "+Inf", n) == 0 && n == 4) {
-		*ret = INFINITY;
-	} else if (strncmp(ps->p, "-Inf", n) == 0 && n == 4) {
-		*ret = -INFINITY;
-	} else if (strspn(ps->p, "+-.eE0123456789") < n) {
-		return fail(ps, "the value is no number");
-	} else {
+	if (!not_finite(ps->p, n, ret)) {
 		char *stop;
 
+		if (strspn(ps->p, "+-.eE0123456789") < n)
+			return fail(ps, "the value is no number");
 		*ret = strtod(ps->p, &stop);
 		if (stop != end)
 			return fail(ps, "the value is no number");
+		if (isinf(*ret))
+			return fail(ps, "the value is too large for a number");
 	}
 	ps->p = end;
 	return true;

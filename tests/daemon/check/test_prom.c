@@ -83,7 +83,15 @@ START_TEST(samples)
 	good("a { x = \"1\" , y=\"2\", } 3 -7\n", 1, "a{x=1,y=2} 3");
 	good("a{x=\"\\\\ \\\" \\n}{,\"} 1\n", 1, "a{x=\\ \" \n}{,} 1");
 	good("a{x=\"\"} +Inf\nb -Inf\nc NaN\n", 3, "c{} nan");
+	good("a nan\n", 1, "a{} nan");
+	good("a inf\n", 1, "a{} inf");
+	good("a +INF\n", 1, "a{} inf");
+	good("a -Infinity 5\n", 1, "a{} -inf");
 	good("a -1.5e-3\n", 1, "a{} -0.0015");
+	good("a +.5\n", 1, "a{} 0.5");
+	good("a 5.\n", 1, "a{} 5");
+	good("a 1e-999\n", 1, "a{} 0");
+	good("a 1 -1.5\n", 1, "a{} 1");
 	good("a 1 # {trace=\"x\"} 0.5 123.4\n# EOF\n", 1, "a{} 1");
 	good("a 1\n\nb 2\n", 2, "b{} 2");
 	good("a{x=\"\xc3\xa4\"} 1\n", 1, "a{x=\xc3\xa4} 1");
@@ -106,8 +114,12 @@ START_TEST(errors_name_their_line)
 	bad("a{x=\"1\"\n", "expected ,");
 	bad("a{x=\"1\"}\n", "value is missing");
 	bad("a 0x10\n", "no number");
-	bad("a nan\n", "no number");
-	bad("a inf\n", "no number");
+	bad("a nanx\n", "no number");
+	bad("a +nan\n", "no number");
+	bad("a -\n", "no number");
+	bad("a infi\n", "no number");
+	bad("a 1_0\n", "no number");
+	bad("a 1e999\n", "too large");
 	bad("a 1.2.3\n", "no number");
 	bad("a 1 x\n", "timestamp is no number");
 	bad("a 1 2 3\n", "behind the value");
@@ -135,6 +147,41 @@ START_TEST(a_nul_byte_and_too_many_labels_are_refused)
 }
 END_TEST
 
+/* Long things of every kind: read whole, or refused, in time that grows with their length only. */
+START_TEST(huge_lines_and_very_many_series)
+{
+	enum { LONG = 4 << 20, MANY = 100000 };
+	char *text = xmalloc(LONG + 64);
+	size_t n = 0;
+
+	memset(text, 'x', LONG);
+	text[LONG] = '\0';
+	bad(text, "value is missing");
+	strcpy(text + LONG, " 1\n");
+	good(text, 1, NULL);
+	memset(text, '1', LONG);
+	memcpy(text, "a ", 2);
+	bad(text, "line 1");
+	memset(text, '\\', LONG);
+	memcpy(text, "a{b=\"", 5);
+	text[LONG - 1] = '"';
+	strcpy(text + LONG, "} 1\n");
+	good(text, 1, NULL);
+	memset(text, ' ', LONG);
+	text[LONG] = '\0';
+	good(text, 0, NULL);
+	memset(text, '\n', LONG);
+	strcpy(text + LONG, "!");
+	bad(text, "line 4194305 of");
+	memset(text, '{', LONG);
+	bad(text, "line 1");
+	for (unsigned i = 0; i < MANY; i++)
+		n += (size_t)sprintf(text + n, "m{a=\"%u\"} %u\n", i, i);
+	good(text, MANY, "m{a=99999} 99999");
+	free(text);
+}
+END_TEST
+
 static const char document[] =
 	"# HELP http_requests_total The total number of HTTP requests.\n"
 	"# TYPE http_requests_total counter\n"
@@ -147,15 +194,26 @@ static const char document[] =
 	"http_request_duration_seconds_bucket{le=\"+Inf\"} 144320 # {id=\"1\"} 1\n"
 	"# EOF\n";
 
-/* Cut anywhere, it is read as far as it goes or refused; never more samples than there are. */
+/* Cut anywhere, the whole lines are read, and the cut one is read or refused by its number. */
 START_TEST(cut_at_every_byte)
 {
-	for (size_t n = 0; n < sizeof document; n++) {
-		char *error;
+	unsigned lines = 0, whole = 0;
 
-		parse_bytes(document, n, &error);
-		ck_assert_uint_le(got.n, 6);
+	for (size_t n = 0; n < sizeof document; n++) {
+		char *error, line[32];
+		int r = parse_bytes(document, n, &error);
+
+		snprintf(line, sizeof line, "line %u of", lines + 1);
+		if (r < 0)
+			ck_assert_msg(strstr(error, line) == error, "%zu: %s", n, error);
+		ck_assert_msg(got.n == whole || (r == 0 && got.n == whole + 1), "%zu: %u", n,
+			      got.n);
 		free(error);
+		if (document[n] != '\n')
+			continue;
+		lines++;
+		ck_assert_msg(r == 0, "%zu: a whole line", n);
+		whole = got.n;
 	}
 	good(document, 6, "http_request_duration_seconds_bucket{le=+Inf} 144320");
 }
@@ -163,9 +221,11 @@ END_TEST
 
 START_TEST(random_damage_is_survived)
 {
-	unsigned seed = (unsigned)time(NULL);
+	const char *given = getenv("DHASH_PROM_SEED");
+	unsigned seed = given ? (unsigned)strtoul(given, NULL, 10) : (unsigned)time(NULL);
 
-	printf("damage: seed %u\n", seed);
+	printf("DHASH_PROM_SEED=%u\n", seed);
+	fflush(stdout);
 	srandom(seed);
 	for (int i = 0; i < 20000; i++) {
 		static const char odd[] = "\0\n\r\t {}\"\\=,#+-0.9eNIa\x80\xff";
@@ -236,6 +296,7 @@ main(void)
 	tcase_add_test(t, samples);
 	tcase_add_test(t, errors_name_their_line);
 	tcase_add_test(t, a_nul_byte_and_too_many_labels_are_refused);
+	tcase_add_test(t, huge_lines_and_very_many_series);
 	tcase_add_test(t, cut_at_every_byte);
 	tcase_add_test(t, random_damage_is_survived);
 	tcase_add_test(t, quantiles);
