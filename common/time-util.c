@@ -75,11 +75,10 @@ parse_number(const char *s, uint64_t *ret_whole, double *ret_fraction)
 	double place = 0.1, fraction = 0;
 	const char *begin = s;
 
-	for (; *s >= '0' && *s <= '9'; s++) {
-		if (whole > (uint64_t)INT64_MAX / 100)
-			return NULL;
-		whole = whole * 10 + (uint64_t)(*s - '0');
-	}
+	/* Far over the longest span it stays where it is: out of range, whatever comes. */
+	for (; *s >= '0' && *s <= '9'; s++)
+		if (whole <= (uint64_t)INT64_MAX / 100)
+			whole = whole * 10 + (uint64_t)(*s - '0');
 	if (*s == '.' && s > begin)
 		for (s++; *s >= '0' && *s <= '9'; s++, place /= 10)
 			fraction += place * (*s - '0');

@@ -67,6 +67,9 @@ str_copy(char *dst, size_t n, const char *s)
 {
 	size_t len = strlen(s), kept = len < n ? len : n - 1;
 
+	/* Not within a character: half of one makes the whole text invalid to others. */
+	for (int i = 0; i < 3 && kept > 0 && kept < len && (s[kept] & 0xc0) == 0x80; i++)
+		kept--;
 	memmove(dst, s, kept);
 	dst[kept] = '\0';
 	return kept == len;
@@ -315,10 +318,13 @@ file_write_atomic(const char *path, const void *data, size_t len, unsigned mode)
 int
 mkdir_p(const char *path, unsigned mode)
 {
-	char *copy = xstrdup(path);
+	char *copy;
 	struct stat st;
 	int r = 0;
 
+	if (!*path)
+		return -ENOENT;
+	copy = xstrdup(path);
 	for (char *p = copy + 1; r == 0; p++) {
 		char c = *p;
 

@@ -29,8 +29,8 @@ void *xrealloc(void *p, size_t n);
 char *xstrdup(const char *s);
 __attribute__((format(printf, 1, 2))) char *xasprintf(const char *fmt, ...);
 
-/* Copies s into dst of n bytes; returns false, with dst truncated and terminated, if it did not
- * fit. */
+/* Copies s into dst of n bytes; returns false, with dst truncated (between characters of UTF-8) and
+ * terminated, if it did not fit. */
 bool str_copy(char *dst, size_t n, const char *s);
 
 /* Replaces control characters and invalid UTF-8 by \xNN; returns a new string, owned by the caller.
