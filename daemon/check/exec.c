@@ -13,7 +13,7 @@
 
 #include "common/util.h"
 
-enum { OUTPUT_MAX = 4096 };
+enum { OUTPUT_MAX = 4096, READS_MAX = 64 };
 
 struct exec_job {
 	struct event *ended, *readable, *timer;
@@ -45,13 +45,16 @@ job_free(struct exec_job *j)
 	free(j);
 }
 
-/* Output beyond the first few KiB is read and dropped, so that the plugin can end. */
+/*
+ * Output beyond the first few KiB is read and dropped, so that the plugin can end.  A plugin that
+ * writes as fast as we read must not hold the loop: it gets so many reads a turn.
+ */
 static void
 read_output(struct exec_job *j)
 {
-	char dropped[1024];
+	char dropped[4096];
 
-	for (;;) {
+	for (int i = 0; i < READS_MAX; i++) {
 		size_t room = OUTPUT_MAX - j->len;
 		ssize_t n = room > 0 ? read(j->out, j->output + j->len, room)
 				     : read(j->out, dropped, sizeof dropped);
@@ -155,6 +158,7 @@ spawn(struct exec_job *j, char *const *argv, const char *directory, int out)
 	posix_spawn_file_actions_addopen(&fa, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
 	posix_spawn_file_actions_adddup2(&fa, out, STDOUT_FILENO);
 	posix_spawn_file_actions_adddup2(&fa, out, STDERR_FILENO);
+	posix_spawn_file_actions_addclosefrom_np(&fa, STDERR_FILENO + 1);
 	posix_spawn_file_actions_addchdir_np(&fa, directory ? directory : "/");
 	r = -posix_spawnp(&j->pid, argv[0], &fa, &at, argv, environment);
 	posix_spawn_file_actions_destroy(&fa);

@@ -13,6 +13,7 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <event2/event.h>
+#include <sys/socket.h>
 
 #include "common/util.h"
 
@@ -27,8 +28,9 @@ struct http_job {
 	void *arg;
 	usec_t began;
 	size_t max_bytes, len, cap;
-	bool keep_body, connect_only, too_big;
-	char *body; /* owned */
+	bool keep_body, connect_only, too_big, headers_ended;
+	int no_socket; /* errno of a socket that could not be had; 0 = none failed */
+	char *body;    /* owned */
 	char error[CURL_ERROR_SIZE];
 	char *url; /* owned */
 	usec_t timeout_usec;
@@ -121,6 +123,33 @@ on_body(char *data, size_t size, size_t n, void *arg)
 	return n;
 }
 
+/* What libcurl calls "couldn't connect" may be our own lack of descriptors: that is kept apart. */
+static curl_socket_t
+on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *addr)
+{
+	struct http_job *j = arg;
+	int fd = socket(addr->family, addr->socktype | SOCK_CLOEXEC, addr->protocol);
+
+	/* A machine without IPv6 is no failure: the next address is tried. */
+	if (fd < 0 && errno != EAFNOSUPPORT)
+		j->no_socket = errno;
+	return fd < 0 ? CURL_SOCKET_BAD : fd;
+}
+
+/* For libcurl an answer may end within its headers, for a check it may not. */
+static size_t
+on_header(char *line, size_t size, size_t n, void *arg)
+{
+	struct http_job *j = arg;
+
+	n *= size;
+	if (n >= 5 && strncmp(line, "HTTP/", 5) == 0)
+		j->headers_ended = false;
+	else if (n > 0 && (*line == '\r' || *line == '\n'))
+		j->headers_ended = true;
+	return n;
+}
+
 static void
 job_unlink(struct http_job *j)
 {
@@ -157,19 +186,43 @@ job_free(struct http_job *j)
 	free(j);
 }
 
-static enum http_failure
-failure_of(CURLcode code)
+/* Time was up before libcurl had an address: the resolver's fault, not the service's. */
+static bool
+unresolved(const struct http_job *j, CURLcode code)
 {
+	curl_off_t lookup = 0;
+
+	return code == CURLE_OPERATION_TIMEDOUT &&
+	       curl_easy_getinfo(j->easy, CURLINFO_NAMELOOKUP_TIME_T, &lookup) == CURLE_OK &&
+	       lookup == 0;
+}
+
+/* The request went out: what is wrong from here on is wrong with the answer.  (libcurl calls
+ * headers without end "out of memory", and what is no HTTP an "unsupported protocol".) */
+static bool
+asked(const struct http_job *j)
+{
+	curl_off_t at = 0;
+
+	return curl_easy_getinfo(j->easy, CURLINFO_PRETRANSFER_TIME_T, &at) == CURLE_OK && at > 0;
+}
+
+static enum http_failure
+failure_of(const struct http_job *j, CURLcode code)
+{
+	if ((code != CURLE_OK && j->no_socket) || unresolved(j, code))
+		return HTTP_OBSERVER;
 	switch (code) {
 	case CURLE_OK:
 		return HTTP_ANSWERED;
 	case CURLE_COULDNT_RESOLVE_HOST:
 	case CURLE_URL_MALFORMAT:
-	case CURLE_UNSUPPORTED_PROTOCOL:
-	case CURLE_OUT_OF_MEMORY:
 	case CURLE_FAILED_INIT:
 	case CURLE_SSL_CACERT_BADFILE:
 		return HTTP_OBSERVER;
+	case CURLE_UNSUPPORTED_PROTOCOL:
+	case CURLE_OUT_OF_MEMORY:
+		return asked(j) ? HTTP_REFUSED : HTTP_OBSERVER;
 	default:
 		return HTTP_REFUSED;
 	}
@@ -194,8 +247,13 @@ describe(const struct http_job *j, CURLcode code, char *buf, size_t n)
 
 	host_of(j->url, host, sizeof host);
 	curl_easy_getinfo(j->easy, CURLINFO_OS_ERRNO, &os_error);
-	if (j->too_big)
+	if (j->no_socket)
+		snprintf(buf, n, "no socket for %s: %s", host, strerror(j->no_socket));
+	else if (j->too_big)
 		snprintf(buf, n, "the answer of %s is over %zu bytes", host, j->max_bytes);
+	else if (unresolved(j, code))
+		snprintf(buf, n, "cannot resolve %s within %s", host,
+			 usec_format(span, j->timeout_usec));
 	else if (code == CURLE_OPERATION_TIMEDOUT)
 		snprintf(buf, n, "no answer from %s within %s", host,
 			 usec_format(span, j->timeout_usec));
@@ -212,11 +270,16 @@ describe(const struct http_job *j, CURLcode code, char *buf, size_t n)
 static void
 job_finish(struct http_job *j, CURLcode code)
 {
-	struct http_answer a = {.failure = failure_of(code), .body = j->body, .len = j->len};
+	struct http_answer a = {.body = j->body, .len = j->len};
 	char why[256] = "", *escaped = NULL;
 	http_fn *fn = j->fn;
 	void *arg = j->arg;
 
+	if (code == CURLE_OK && !j->connect_only && !j->headers_ended) {
+		code = CURLE_PARTIAL_FILE;
+		str_copy(j->error, sizeof j->error, "the answer ends within its headers");
+	}
+	a.failure = failure_of(j, code);
 	if (code != CURLE_OK)
 		describe(j, code, why, sizeof why);
 	escaped = str_escape(why);
@@ -283,8 +346,12 @@ configure(struct http_job *j, const struct http_request *r)
 	/* Kept connections need no resolving; a new one always resolves afresh. */
 	c |= curl_easy_setopt(e, CURLOPT_DNS_CACHE_TIMEOUT, 0L);
 	c |= curl_easy_setopt(e, CURLOPT_USERAGENT, "dhashd/" DHASH_VERSION);
+	c |= curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, on_open);
+	c |= curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, j);
 	c |= curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
 	c |= curl_easy_setopt(e, CURLOPT_WRITEDATA, j);
+	c |= curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);
+	c |= curl_easy_setopt(e, CURLOPT_HEADERDATA, j);
 	c |= curl_easy_setopt(e, CURLOPT_CONNECT_ONLY, r->connect_only ? 1L : 0L);
 	if (r->accept) {
 		char *header = xasprintf("Accept: %s", r->accept);

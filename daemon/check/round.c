@@ -6,6 +6,7 @@
 #include <event2/event.h>
 #include <math.h>
 #include <regex.h>
+#include <stdarg.h>
 
 #include "common/util.h"
 #include "daemon/check/exec.h"
@@ -54,6 +55,19 @@ struct observer {
 
 static void round_step(struct observer *o);
 
+/* As snprintf(), but what is cut is cut between characters: details go out as UTF-8. */
+__attribute__((format(printf, 3, 4))) static void
+put(char *buf, size_t n, const char *fmt, ...)
+{
+	char whole[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(whole, sizeof whole, fmt, ap);
+	va_end(ap);
+	str_copy(buf, n, whole);
+}
+
 static void
 probe_done(struct probe *p, enum result result, const char *text)
 {
@@ -61,7 +75,7 @@ probe_done(struct probe *p, enum result result, const char *text)
 	p->http = NULL;
 	p->exec = NULL;
 	p->result = result;
-	snprintf(p->detail, sizeof p->detail, "%s: %s", p->check->name, text);
+	put(p->detail, sizeof p->detail, "%s: %s", p->check->name, text);
 	p->observer->running--;
 	round_step(p->observer);
 }
@@ -177,7 +191,7 @@ join(char *buf, size_t n, const char *text)
 {
 	size_t used = strlen(buf);
 
-	snprintf(buf + used, n - used, "%s%s", used ? "; " : "", text);
+	put(buf + used, n - used, "%s%s", used ? "; " : "", text);
 }
 
 struct tally {
@@ -228,8 +242,7 @@ round_finish(struct observer *o)
 	if (s.result == RESULT_BAD && o->reference && o->reference->result != RESULT_OK) {
 		s.result = RESULT_ERROR;
 		s.all_failed = false;
-		snprintf(s.detail, sizeof s.detail, "observer cut off: %.150s",
-			 o->reference->detail);
+		put(s.detail, sizeof s.detail, "observer cut off: %s", o->reference->detail);
 	}
 	o->health_fn = NULL;
 	fn(o->health_arg, &s);
