@@ -33,3 +33,12 @@ wilson_upper(double bad, double total, double z)
 		return 1;
 	return wilson(bad > 0 ? bad : 0, total, z);
 }
+
+double
+share_excess(double bad, double limit, double total)
+{
+	double excess = bad - limit * total;
+
+	/* Rounding is some 1e-16 of the larger term; a real difference of counts is far from it. */
+	return fabs(excess) <= 1e-9 * fmax(fabs(bad), fabs(total)) ? 0 : excess;
+}

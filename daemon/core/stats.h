@@ -13,4 +13,11 @@
 double wilson_lower(double bad, double total, double z);
 double wilson_upper(double bad, double total, double z);
 
+/*
+ * How many of `bad` are over what the limit allows of `total`; negative under it.  Exactly 0 at the
+ * limit, although no limit in percent is a binary fraction: 0.29 * 100 is not 29 for the machine,
+ * and a service exactly at its limit is not over it.
+ */
+double share_excess(double bad, double limit, double total);
+
 #endif

@@ -12,6 +12,9 @@
 static const usec_t recovery_usec = 300 * USEC_PER_SEC;
 static const usec_t last_usec = 60 * USEC_PER_SEC;
 
+/* The sum's steps are rounded; what they leave where it should be 0 is far under one request. */
+static const double cusum_zero = 1e-6;
+
 enum {
 	GAUGE_READINGS_MIN = 3,
 	GAUGE_SHARE_PERCENT = 80,
@@ -48,7 +51,7 @@ gauge_over(const struct obs *o, double limit)
 static bool
 obs_over(const struct window *w, const struct obs *o, double limit)
 {
-	return w->gauge ? gauge_over(o, limit) : o->bad > limit * o->total;
+	return w->gauge ? gauge_over(o, limit) : share_excess(o->bad, limit, o->total) > 0;
 }
 
 /* Sums of the newest observations of at most `usec` together; at least none. */
@@ -103,8 +106,8 @@ clock_statistical(struct window *w, const struct window_rule *r)
 	const struct obs *o = &w->v[w->n - 1];
 	bool ran = w->cusum > 0;
 
-	w->cusum = fmax(0, w->cusum + o->bad - r->limit * o->total);
-	if (w->cusum <= 0)
+	w->cusum += share_excess(o->bad, r->limit, o->total);
+	if (w->cusum <= cusum_zero)
 		clock_stop(w);
 	else if (!ran)
 		w->clock = w->n - 1;
@@ -280,7 +283,7 @@ thirds_over(const struct window *w, const struct window_rule *r, usec_t lasted)
 		t = end;
 	}
 	for (int k = 0; k < 3; k++)
-		if (total[k] <= 0 || bad[k] <= r->limit * total[k])
+		if (total[k] <= 0 || share_excess(bad[k], r->limit, total[k]) <= 0)
 			return false;
 	return true;
 }
@@ -305,7 +308,7 @@ last_over(const struct window *w, const struct window_rule *r)
 		bad += o->bad;
 		total += o->total;
 	}
-	return span > 0 && total > 0 && bad > r->limit * total;
+	return span > 0 && total > 0 && share_excess(bad, r->limit, total) > 0;
 }
 
 static void

@@ -248,39 +248,65 @@ START_TEST(many_observations)
 }
 END_TEST
 
-/* --- against a slow, obvious second implementation --- */
+/* Exactly at the limit is not over it, whatever binary fractions make of a percentage. */
+START_TEST(the_limit_is_exact)
+{
+	for (int percent = 1; percent < 100; percent++) {
+		rule.limit = percent / 100.0;
+		for (int literal = 0; literal < 2; literal++) {
+			rule.literal = literal;
+			window_reset(&w);
+			for (int i = 0; i < 30; i++) {
+				push(30, percent, 100);
+				ck_assert_msg(!st.running, "%d%%", percent);
+			}
+			push(30, percent + 1, 100);
+			ck_assert_msg(st.running, "%d%%", percent);
+			push(30, percent - 1, 100);
+			ck_assert_msg(!st.running, "%d%%: the sum is back at zero", percent);
+		}
+	}
+}
+END_TEST
+
+/* --- against a slow, obvious second implementation, in whole numbers --- */
 
 enum { HISTORY = 400 };
-static struct obs history[HISTORY];
+struct whole {
+	usec_t at, span;
+	long bad, total;
+};
+static struct whole history[HISTORY];
 static int n_history;
 
 /* The index the clock started at, found by walking the whole history anew; -1 = it does not run. */
 static int
-slow_clock(void)
+slow_clock(long percent)
 {
-	double cusum = 0;
+	long cusum = 0; /* in hundredths of a request */
 	int start = -1;
 
 	for (int i = 0; i < n_history; i++) {
-		const struct obs *o = &history[i];
+		long step = 100 * history[i].bad - percent * history[i].total;
 		usec_t span = 0;
-		double bad = 0, total = 0;
+		long bad = 0, total = 0;
 
-		if (cusum + o->bad - rule.limit * o->total <= 0) {
+		if (cusum + step <= 0) {
 			cusum = 0;
 			start = -1;
 			continue;
 		}
 		if (cusum <= 0)
 			start = i;
-		cusum += o->bad - rule.limit * o->total;
+		cusum += step;
 		for (int k = i; k >= start; k--) {
 			span += history[k].span;
 			bad += history[k].bad;
 			total += history[k].total;
 			if (span > 300 * SEC_)
 				break;
-			if (total > 0 && wilson_upper(bad, total, STATS_Z_RECOVER) < rule.limit) {
+			if (total > 0 && wilson_upper((double)bad, (double)total, STATS_Z_RECOVER) <
+						 rule.limit) {
 				cusum = 0;
 				start = -1;
 				break;
@@ -296,10 +322,13 @@ START_TEST(agrees_with_the_slow_clock)
 
 	printf("window: seed %u\n", seed);
 	srand(seed);
-	for (int round = 0; round < 60; round++) {
+	for (int round = 0; round < 120; round++) {
+		int percent = 1 + rand() % 30;
 		double rate = (rand() % 30) / 100.0;
 
+		teardown();
 		setup();
+		rule.limit = percent / 100.0;
 		n_history = 0;
 		for (int i = 0; i < HISTORY; i++) {
 			int span = (rand() % 3 == 0) ? 60 : 30, total = rand() % 60, bad = 0, start;
@@ -307,18 +336,15 @@ START_TEST(agrees_with_the_slow_clock)
 			for (int k = 0; k < total; k++)
 				bad += rand() < rate * RAND_MAX;
 			push(span, bad, total);
-			history[n_history++] = (struct obs){
-				.at = now, .span = span * SEC_, .bad = bad, .total = total};
-			start = slow_clock();
+			history[n_history++] = (struct whole){now, span * SEC_, bad, total};
+			start = slow_clock(percent);
 			ck_assert_msg(st.running == (start >= 0),
 				      "seed %u round %d step %d: clock %d, slow %d", seed, round, i,
 				      st.running, start);
 			if (start >= 0)
 				ck_assert_int_eq(st.since, history[start].at - history[start].span);
 		}
-		teardown();
 	}
-	setup();
 }
 END_TEST
 
@@ -345,6 +371,7 @@ main(void)
 	tcase_add_test(t, literal_knows_no_reading_without_requests);
 	tcase_add_test(t, gauges);
 	tcase_add_test(t, many_observations);
+	tcase_add_test(t, the_limit_is_exact);
 	tcase_add_test(t, agrees_with_the_slow_clock);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
