@@ -4,8 +4,9 @@
 
 /*
  * What the configuration's own files share: conf_file.c (text to entries), conf_table.c (keys and
- * their values), conf_build.c (entries to environments), conf_dump.c (and back), conf.c (the
- * folder).
+ * their values), conf_sections.c (sections and their names), conf_build.c (entries to
+ * environments), conf_check.c (health checks, and what must fit together), conf_dump.c (and back),
+ * conf.c (the folder).
  */
 
 #include "daemon/conf.h"
@@ -86,13 +87,67 @@ void conf_file_parse(const char *path, const char *text, struct conf_file *ret,
 		     struct conf_errors *errors);
 void conf_file_done(struct conf_file *f);
 
-/* conf_build.c */
+/* --- conf_sections.c --- */
+
+/* "Rule error-rate production": kind, name, environment. */
+enum { NAME_BUF = 70 };
+
+struct section {
+	char kind[32], name[NAME_BUF], env[NAME_BUF];
+	unsigned words;
+};
+
+struct section section_split(const char *text);
+/* The environment a section is for: "" = all. */
+const char *section_env(const struct section *s);
+bool conf_env_exists(const struct conf_file *f, const char *name);
+/* Tries every entry once against scratch structs, so that each error is told once, however many
+ * environments it would reach. */
+void conf_try_entries(const struct conf_file *f, struct conf_errors *errors);
+
+/* --- an environment being put together --- */
+
 enum build_mode { BUILD_FILE, BUILD_FROZEN };
+
+struct build {
+	const struct conf_file *file;
+	const char *service;
+	const char *env;
+	enum build_mode mode;
+	struct conf_errors *errors;
+	struct draft draft;
+	struct conf_check **checks; /* owned, NULL-terminated */
+	size_t n_checks;
+	struct conf_check *reference; /* owned */
+};
+
+/* The entry of a section; key NULL: the section's own line.  NULL where there is none. */
+const struct conf_entry *build_find(const struct build *b, const char *section, const char *key);
+/* The line to complain about: the environment's own key, the service's, or the environment's
+ * section; 0 = the file. */
+unsigned build_line(const struct build *b, const char *key);
+
+#define COMPLAIN(b, key, ...)                                                                      \
+	conf_error_add((b)->errors, (b)->file->path, build_line(b, key), __VA_ARGS__)
+
+/* Sets every key of the sections that `kind` and `name` (NULL = any) match, for all environments
+ * or (own) for this one.  Bad values were told before and are passed over. */
+void build_apply(struct build *b, const char *kind, const char *name, bool own,
+		 enum key_owner owner, void *base, enum rule_kind rule);
+/* First for all, then for this one. */
+void build_apply_both(struct build *b, const char *kind, const char *name, enum key_owner owner,
+		      void *base, enum rule_kind rule);
+
+/* conf_check.c */
+void build_checks(struct build *b);
+void build_cross_check(struct build *b);
+struct conf_check *conf_check_new(const char *name);
+void conf_check_free(struct conf_check *c);
+
+/* conf_build.c */
 /* Every environment of a file; NULL-terminated, owned.  Errors do not stop it. */
 struct conf_env **conf_build(const struct conf_file *f, const char *service, enum build_mode mode,
 			     struct conf_errors *errors);
-struct conf_check *conf_check_new(const char *name);
-void conf_check_free(struct conf_check *c);
 
 __attribute__((format(printf, 4, 5))) void
 conf_error_add(struct conf_errors *errors, const char *file, unsigned line, const char *fmt, ...);

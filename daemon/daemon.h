@@ -5,8 +5,8 @@
 /*
  * The daemon owns everything: it pumps events into the core, commits what the core wants kept, and
  * carries out the other effects once that is on disk.  Its own files share these structs: daemon.c
- * (life and pump), effects.c (effects), act.c (backup, target, deploy, rollback), requests.c
- * (operators), status.c (views).
+ * (life and pump), effects.c (effects), act*.c (gates, backup, target, deploy, rollback),
+ * request*.c (operators), status.c (views).
  */
 
 #include <event2/event.h>
@@ -102,7 +102,7 @@ void daemon_status_line(struct daemon *d);
 /* effects.c */
 void effects_apply(struct daemon *d, const struct effects *fx);
 
-/* act.c */
+/* act.c, act_backup.c, act_choose.c, act_release.c */
 void act_backup(struct target *t, const struct deployment *d, unsigned attempt, bool emergency);
 void act_choose(struct target *t, const struct deployment *d, unsigned attempt);
 void act_deploy_release(struct target *t, const struct deployment *d, unsigned attempt);

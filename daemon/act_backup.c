@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The backup of what is in place: made by a worker, and in the database with its digest before
+ * anything may rely on it.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "common/util.h"
+#include "daemon/act_internal.h"
+
+static char *
+backup_folder(const struct act *a)
+{
+	return a->conf->backup_dir ? xstrdup(a->conf->backup_dir)
+				   : xasprintf("%s/backups", a->daemon->options.state_dir);
+}
+
+/*
+ * The guide's names, to the second; "-2" follows where that is taken, so that no backup is ever
+ * written over.  Emergency backups hold a broken release: they must not be "the latest backup".
+ */
+static char *
+backup_name(const struct act *a, const char *folder)
+{
+	char stamp[USEC_TEXT_MAX], *path;
+
+	wall_format_compact(stamp, a->d.entered_wall);
+	path = xasprintf("%s/%s%s-%s-%s.zip", folder, a->emergency ? "emergency-" : "",
+			 a->d.service, a->d.environment, stamp);
+	for (unsigned n = 2; faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0; n++) {
+		free(path);
+		path = xasprintf("%s/%s%s-%s-%s-%u.zip", folder, a->emergency ? "emergency-" : "",
+				 a->d.service, a->d.environment, stamp, n);
+	}
+	return path;
+}
+
+static void
+backup_work(struct job *j)
+{
+	struct act *a = (struct act *)j;
+	char *folder = backup_folder(a);
+
+	a->result = mkdir_p(folder, 0750);
+	if (a->result < 0)
+		a->error = xasprintf("cannot make %s: %s; create it, writable by dhashd", folder,
+				     strerror(-a->result));
+	if (a->result == 0) {
+		a->file = backup_name(a, folder);
+		a->result = backup_create(a->file, act_root(a->conf), a->conf->backup_paths,
+					  &a->job.cancelled, &a->made, &a->error);
+	}
+	free(folder);
+}
+
+static void
+backup_answer(struct act *a)
+{
+	struct event e = {.kind = EV_BACKUP};
+	char text[TEXT_MAX_LEN * 2];
+
+	if (a->result < 0)
+		snprintf(text, sizeof text, "%s", a->error ? a->error : strerror(-a->result));
+	else
+		snprintf(text, sizeof text, "%s, %lu entries, %lld bytes, sha256 %s", a->file,
+			 a->made.entries, (long long)a->made.bytes, a->made.sha256);
+	e.u.done.ok = a->result == 0;
+	e.u.done.text = text;
+	e.u.done.path = a->file ? a->file : "";
+	e.u.done.sha256 = a->made.sha256;
+	act_answer(a, &e);
+	act_free(a);
+}
+
+static void
+on_backup_recorded(void *arg)
+{
+	backup_answer(arg);
+}
+
+static void
+backup_done(struct job *j)
+{
+	struct act *a = (struct act *)j;
+	struct backup_row row = {.emergency = a->emergency, .bytes = a->made.bytes};
+	struct store_clock pair = clock_pair(&a->daemon->clock);
+	struct batch *b;
+
+	a->in_worker = false;
+	if (a->result < 0 || !a->target) {
+		backup_answer(a);
+		return;
+	}
+	/* Its digest is in the database before anything may rely on the file. */
+	str_copy(row.path, sizeof row.path, a->file);
+	str_copy(row.sha256, sizeof row.sha256, a->made.sha256);
+	str_copy(row.service, sizeof row.service, a->d.service);
+	str_copy(row.environment, sizeof row.environment, a->d.environment);
+	str_copy(row.deployment, sizeof row.deployment, a->d.id);
+	str_copy(row.tag, sizeof row.tag, a->emergency ? a->d.tag : a->d.previous_tag);
+	row.created_wall = a->d.entered_wall;
+	row.verified_wall = now_realtime();
+	b = batch_new(&pair);
+	batch_backup(b, &row);
+	store_commit(a->daemon->store, b, on_backup_recorded, a);
+}
+
+void
+act_backup(struct target *t, const struct deployment *d, unsigned attempt, bool emergency)
+{
+	struct act *a = act_new(t, ACT_BACKUP, d, attempt);
+
+	a->emergency = emergency;
+	act_submit(a, backup_work, backup_done);
+}
