@@ -113,6 +113,23 @@ phase_get(struct build *b, const char *name)
 	return &p->phases[p->n_phases++];
 }
 
+/* A new phase has an end of its own; else its name is likely a slip, and would do nothing. */
+static void
+phase_check_end(struct build *b, const struct conf_entry *e, const struct phase *ph)
+{
+	static const char *const known[] = {"critical", "stability", "extended"};
+	const char *near = nearest_name(ph->name, known, ARRAY_SIZE(known));
+	char all[64], own[160];
+
+	snprintf(all, sizeof all, "Phase %s", ph->name);
+	snprintf(own, sizeof own, "%s %s", all, b->env);
+	if (ph->until_usec == 0 && !build_find(b, all, "Until") && !build_find(b, own, "Until"))
+		conf_error_add(b->errors, b->file->path, e->line,
+			       "phase \"%s\" has no Until=%s%s%s", ph->name,
+			       near ? "; did you mean \"" : "", near ? near : "",
+			       near ? "\"?" : "");
+}
+
 /* Phases with Until=0 are removed; what is left must be in order and have a grid that fits. */
 static void
 phases_check(struct build *b)
@@ -172,11 +189,13 @@ phases_build(struct build *b)
 		    (*s.env && !streq(s.env, b->env)))
 			continue;
 		ph = phase_get(b, s.name);
-		if (!ph)
+		if (!ph) {
 			conf_error_add(b->errors, b->file->path, e->line, "more than %d phases",
 				       POLICY_PHASES_MAX);
-		else
-			build_apply_both(b, "Phase", s.name, OWN_PHASE, ph, 0);
+			continue;
+		}
+		build_apply_both(b, "Phase", s.name, OWN_PHASE, ph, 0);
+		phase_check_end(b, e, ph);
 	}
 	phases_check(b);
 }

@@ -149,13 +149,14 @@ static void
 check_after(struct build *b)
 {
 	const char *name = b->draft.env.after;
-	char section[128];
+	char section[128], problem[256];
 
 	for (unsigned depth = 0; name; depth++) {
 		const struct conf_entry *e;
 
 		if (!conf_env_exists(b->file, name)) {
-			COMPLAIN(b, "After", "After=%s: there is no [Environment %s]", name, name);
+			COMPLAIN(b, "After", "After=%s: %s", name,
+				 conf_no_env(b->file, name, problem, sizeof problem));
 			return;
 		}
 		if (streq(name, b->env) || depth > 32) {

@@ -18,17 +18,26 @@
 void
 conf_error_add(struct conf_errors *errors, const char *file, unsigned line, const char *fmt, ...)
 {
-	struct conf_error *e;
+	char *text;
 	va_list ap;
 
-	errors->v = xrealloc(errors->v, (errors->n + 1) * sizeof *errors->v);
-	e = &errors->v[errors->n++];
-	e->file = xstrdup(file);
-	e->line = line;
 	va_start(ap, fmt);
-	if (vasprintf(&e->text, fmt, ap) < 0)
-		e->text = xstrdup("out of memory");
+	if (vasprintf(&text, fmt, ap) < 0)
+		text = xstrdup("out of memory");
 	va_end(ap);
+	/* A line that several environments share is wrong once. */
+	for (size_t i = 0; i < errors->n; i++)
+		if (errors->v[i].line == line && streq(errors->v[i].text, text) &&
+		    streq(errors->v[i].file, file)) {
+			free(text);
+			return;
+		}
+	errors->v = xrealloc(errors->v, (errors->n + 1) * sizeof *errors->v);
+	errors->v[errors->n++] = (struct conf_error){
+		.file = xstrdup(file),
+		.line = line,
+		.text = text,
+	};
 }
 
 struct reader {

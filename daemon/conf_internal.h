@@ -101,6 +101,8 @@ struct section section_split(const char *text);
 /* The environment a section is for: "" = all. */
 const char *section_env(const struct section *s);
 bool conf_env_exists(const struct conf_file *f, const char *name);
+/* Writes into buf that there is no such environment, and which was likely meant; returns buf. */
+const char *conf_no_env(const struct conf_file *f, const char *name, char *buf, size_t n);
 /* Tries every entry once against scratch structs, so that each error is told once, however many
  * environments it would reach. */
 void conf_try_entries(const struct conf_file *f, struct conf_errors *errors);

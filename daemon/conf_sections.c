@@ -58,6 +58,26 @@ conf_env_exists(const struct conf_file *f, const char *name)
 	return false;
 }
 
+const char *
+conf_no_env(const struct conf_file *f, const char *name, char *buf, size_t n)
+{
+	const char *names[64], *near;
+	struct section s[ARRAY_SIZE(names)];
+	size_t found = 0;
+
+	for (size_t i = 0; i < f->n && found < ARRAY_SIZE(names); i++) {
+		s[found] = section_split(f->v[i].section);
+		if (f->v[i].key || !streq(s[found].kind, "Environment"))
+			continue;
+		names[found] = s[found].name;
+		found++;
+	}
+	near = nearest_name(name, names, found);
+	snprintf(buf, n, "there is no [Environment %s]%s%s%s", name,
+		 near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+	return buf;
+}
+
 /* In [Metrics ENV] the environment is the second word, elsewhere the third. */
 const char *
 section_env(const struct section *s)
@@ -96,10 +116,8 @@ section_problem(const struct conf_file *f, const struct section *s, char buf[256
 		return "the name may hold A-Z a-z 0-9 . _ - only, at most 64 of them";
 	if (k->owner == OWN_PHASE && strlen(s->name) >= PHASE_NAME_MAX)
 		return "the phase's name is longer than 31 characters";
-	if (k->owner != OWN_DRAFT && *section_env(s) && !conf_env_exists(f, section_env(s))) {
-		snprintf(buf, 256, "there is no [Environment %s]", section_env(s));
-		return buf;
-	}
+	if (k->owner != OWN_DRAFT && *section_env(s) && !conf_env_exists(f, section_env(s)))
+		return conf_no_env(f, section_env(s), buf, 256);
 	return NULL;
 }
 

@@ -162,6 +162,30 @@ START_TEST(suggestions_for_keys)
 }
 END_TEST
 
+/* A line that several environments share is wrong once. */
+START_TEST(the_same_is_told_once)
+{
+	ck_assert_int_lt(load("[Service]\nWorkingDirectory=/nowhere\n"
+			      "[Environment a]\nHealthURL=http://h/\nArtifact=/a-%t.tar\n"
+			      "[Environment b]\nHealthURL=http://h/\nArtifact=/a-%t.tar\n"),
+			 0);
+	ck_assert(complains("web.conf", 2, "cannot find /nowhere"));
+	ck_assert_uint_eq(errors.n, 1);
+}
+END_TEST
+
+START_TEST(suggestions_for_names)
+{
+	ck_assert_int_lt(load(GOOD "[Environment canary]\nAfter=producton\n"
+				   "[Rule health prodution]\nFailures=2\n"
+				   "[Phase critcal]\nInterval=5s\n"),
+			 0);
+	ck_assert(complains("web.conf", 10, "did you mean \"production\"?"));
+	ck_assert(complains("web.conf", 11, "did you mean \"production\"?"));
+	ck_assert(complains("web.conf", 13, "has no Until=; did you mean \"critical\"?"));
+}
+END_TEST
+
 START_TEST(twice_is_an_error)
 {
 	ck_assert_int_lt(
@@ -417,6 +441,8 @@ main(void)
 	tcase_add_test(t, the_nearest_section_counts);
 	tcase_add_test(t, every_error_is_told_at_once_with_its_place);
 	tcase_add_test(t, suggestions_for_keys);
+	tcase_add_test(t, the_same_is_told_once);
+	tcase_add_test(t, suggestions_for_names);
 	tcase_add_test(t, twice_is_an_error);
 	tcase_add_test(t, what_must_fit_together);
 	tcase_add_test(t, values_are_kept_whole);
