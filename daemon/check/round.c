@@ -431,6 +431,12 @@ observer_new(struct event_base *base, struct http_pool *pool, const struct conf_
 	return o;
 }
 
+struct observer *
+observer_like(const struct observer *o, const struct conf_env *env)
+{
+	return o ? observer_new(o->base, o->pool, env) : NULL;
+}
+
 void
 observer_free(struct observer *o)
 {

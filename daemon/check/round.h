@@ -23,6 +23,10 @@ void http_pool_free(struct http_pool *p);
 /* env is borrowed and must outlive the observer. */
 struct observer *
 observer_new(struct event_base *base, struct http_pool *pool, const struct conf_env *env);
+/* One of its own in the same loop and pool; NULL of NULL.  What o does or becomes does not touch
+ * it.
+ */
+struct observer *observer_like(const struct observer *o, const struct conf_env *env);
 void observer_free(struct observer *o); /* running observations are cancelled, without a callback */
 
 typedef void observer_fn(void *arg, const struct sample *s);

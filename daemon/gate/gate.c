@@ -4,8 +4,10 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/log.h"
 #include "common/util.h"
 #include "daemon/check/round.h"
 #include "daemon/conf.h"
@@ -14,9 +16,9 @@
 
 struct run {
 	struct store *store;
-	struct observer *observer;
-	const struct conf_env *env;
-	char *tag; /* owned */
+	struct conf_env *env;      /* owned: what is being asked outlives a reload */
+	struct observer *observer; /* owned, and nobody else's: it is never busy for another */
+	char *tag;                 /* owned */
 	bool force;
 	gates_fn *fn;
 	void *arg;
@@ -43,6 +45,8 @@ static void
 finish(struct run *r)
 {
 	r->fn(r->arg, &r->gates);
+	observer_free(r->observer);
+	conf_env_free(r->env);
 	free(r->tag);
 	free(r);
 }
@@ -61,19 +65,32 @@ gate_hook(struct run *r, char *const *argv, const char *name)
 	free(why);
 }
 
+/* What the engine will open: a folder of that name can be read, too, but not unpacked. */
+static int
+artifact_fault(const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0 || access(path, R_OK) < 0)
+		return -errno;
+	return S_ISREG(st.st_mode) ? 0 : S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
+}
+
 static void
 gate_artifact(struct run *r)
 {
 	struct specifiers s = {
 		.environment = r->env->name, .tag = r->tag, .service = r->env->service};
 	char *path;
+	int fault;
 
 	if (!r->env->artifact || r->env->deploy)
 		return;
 	path = specifiers_expand(r->env->artifact, &s);
-	if (access(path, R_OK) < 0)
+	fault = artifact_fault(path);
+	if (fault < 0)
 		report(r, "artifact", false, false, "cannot read %s: %s; build or fetch it first",
-		       path, strerror(errno));
+		       path, strerror(-fault));
 	else
 		report(r, "artifact", true, false, "%s is there", path);
 	free(path);
@@ -99,12 +116,26 @@ on_metrics(void *arg, int error, const char *text)
 static void
 gates_of_machine(struct run *r)
 {
+	int error;
+
 	gate_hook(r, r->env->deploy, "deploy-hook");
 	gate_hook(r, r->env->rollback, "rollback-hook");
 	gate_hook(r, r->env->restart, "restart-hook");
 	gate_artifact(r);
-	if (!r->env->metrics.url || observer_probe_metrics(r->observer, on_metrics, r) < 0)
+	error = r->env->metrics.url ? observer_probe_metrics(r->observer, on_metrics, r) : 0;
+	if (error < 0)
+		report(r, "metrics", false, true, "the metrics source cannot be asked: %s",
+		       strerror(-error));
+	if (error < 0 || !r->env->metrics.url)
 		finish(r);
+}
+
+static void
+unanswered(struct run *r, const char *gate, int error)
+{
+	report(r, gate, false, false, "cannot ask the store about %s: %s", r->tag,
+	       strerror(-error));
+	finish(r);
 }
 
 static void
@@ -114,9 +145,7 @@ on_facts(void *arg, int error, json_t *facts)
 	const char *why = json_string_value(json_object_get(facts, "why"));
 
 	if (error) {
-		report(r, "history", false, false, "cannot ask the store about %s: %s", r->tag,
-		       strerror(-error));
-		finish(r);
+		unanswered(r, "history", error);
 		return;
 	}
 	r->deployments = (long)json_integer_value(json_object_get(facts, "deployments"));
@@ -132,18 +161,15 @@ on_facts(void *arg, int error, json_t *facts)
 }
 
 static void
-ask_facts(struct run *r)
-{
-	store_tag_facts(r->store, r->env->service, r->env->name, r->tag, on_facts, r);
-}
-
-static void
 on_after_facts(void *arg, int error, json_t *facts)
 {
 	struct run *r = arg;
-	bool succeeded = !error && json_is_true(json_object_get(facts, "succeeded"));
 
-	if (succeeded)
+	if (error) {
+		unanswered(r, "staging-first", error);
+		return;
+	}
+	if (json_is_true(json_object_get(facts, "succeeded")))
 		report(r, "staging-first", true, true, "%s has succeeded on %s", r->tag,
 		       r->env->after);
 	else
@@ -153,18 +179,36 @@ on_after_facts(void *arg, int error, json_t *facts)
 		       "or override with --force --reason",
 		       r->tag, r->env->after, r->env->after, r->tag);
 	json_decref(facts);
-	ask_facts(r);
+	store_tag_facts(r->store, r->env->service, r->env->name, r->tag, on_facts, r);
+}
+
+/* By the same way as what is frozen with a deployment. */
+static struct conf_env *
+env_copy(const struct conf_env *env)
+{
+	struct conf_errors errors = {0};
+	struct conf_env *copy = NULL;
+	char *text = conf_env_dump(env);
+
+	if (conf_env_parse(text, &copy, &errors) < 0) {
+		log_error("cannot copy a configuration: %s; this is a mistake in dhashd",
+			  errors.n ? errors.v[0].text : "unknown");
+		abort();
+	}
+	conf_errors_free(&errors);
+	free(text);
+	return copy;
 }
 
 void
-gates_run(struct store *store, struct observer *observer, const struct conf_env *env,
+gates_run(struct store *store, const struct observer *observer, const struct conf_env *env,
 	  const char *tag, bool force, gates_fn *fn, void *arg)
 {
 	struct run *r = xcalloc(1, sizeof *r);
 
 	r->store = store;
-	r->observer = observer;
-	r->env = env;
+	r->env = env_copy(env);
+	r->observer = observer_like(observer, r->env);
 	r->tag = xstrdup(tag);
 	r->force = force;
 	r->fn = fn;
@@ -173,7 +217,7 @@ gates_run(struct store *store, struct observer *observer, const struct conf_env 
 	if (env->after)
 		store_tag_facts(store, env->service, env->after, tag, on_after_facts, r);
 	else
-		ask_facts(r);
+		store_tag_facts(store, env->service, env->name, tag, on_facts, r);
 }
 
 void

@@ -35,9 +35,10 @@ typedef void gates_fn(void *arg, const struct gates *g);
 /*
  * Runs every gate for `tag` on the environment; fn is called once, on the loop, never from within.
  * force lets the gates of policy pass (staging first, bad tag, metrics), never those of the machine
- * (hooks, artifact).  env, observer and store are borrowed until then.
+ * (hooks, artifact) nor what could not be asked.  Only the store must live until then: a reload or
+ * another deployment may take env and observer away while the gates run, so they go on with a copy.
  */
-void gates_run(struct store *store, struct observer *observer, const struct conf_env *env,
+void gates_run(struct store *store, const struct observer *observer, const struct conf_env *env,
 	       const char *tag, bool force, gates_fn *fn, void *arg);
 
 /* One line: "staging-first: …; hooks: …" of those that failed, or what was let through. */
