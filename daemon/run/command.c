@@ -8,6 +8,7 @@
 #include <linux/close_range.h>
 #include <pwd.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -96,8 +97,21 @@ redirect(int output)
 	return 0;
 }
 
+/*
+ * Without its runner a hook has no deadline, no log and no result, and the daemon pages a human or
+ * rolls back: it must not go on behind their backs.  After become(), which would forget it.
+ */
+static int
+die_with(pid_t runner)
+{
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+		return -errno;
+	return getppid() == runner ? 0 : -ESRCH;
+}
+
 static struct failure
-child(const struct hook_request *r, const struct account *a, const char *program, int output)
+child(const struct hook_request *r, const struct account *a, const char *program, int output,
+      pid_t runner)
 {
 	static char *const nothing[] = {NULL};
 	struct failure f = {.step = STEP_SET_UP};
@@ -110,6 +124,10 @@ child(const struct hook_request *r, const struct account *a, const char *program
 		return f;
 	f.step = STEP_USER;
 	f.error = -become(a);
+	if (f.error)
+		return f;
+	f.step = STEP_SET_UP;
+	f.error = -die_with(runner);
 	if (f.error)
 		return f;
 	f.step = STEP_DIRECTORY;
@@ -130,7 +148,7 @@ command_start(const struct hook_request *r, struct command *ret, char **ret_why)
 	struct account account;
 	struct failure f;
 	char *program;
-	pid_t pid = -1;
+	pid_t runner = getpid(), pid = -1;
 
 	err = account_find(r->user, &account, ret_why);
 	if (err < 0)
@@ -140,7 +158,7 @@ command_start(const struct hook_request *r, struct command *ret, char **ret_why)
 		pid = fork();
 	err = pid < 0 ? -errno : 0;
 	if (pid == 0) {
-		f = child(r, &account, program, output[1]);
+		f = child(r, &account, program, output[1], runner);
 		if (write(report[1], &f, sizeof f) < 0)
 			_exit(126);
 		_exit(127);

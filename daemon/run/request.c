@@ -363,7 +363,12 @@ create_exclusive(const struct hook_files *f, const char *text)
 		r = -errno;
 	unlink(tmp);
 	free(tmp);
-	return r < 0 ? r : sync_folders(f->folder);
+	if (r < 0)
+		return r;
+	r = sync_folders(f->folder);
+	if (r < 0)
+		unlink(f->started); /* nothing is run now: let nobody conclude that it was */
+	return r;
 }
 
 int

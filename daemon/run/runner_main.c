@@ -18,6 +18,7 @@
  *
  * When the command exits by itself, what it left running is left alone: a deploy hook may have
  * started the service.  At a deadline nothing is: all orphans come to us, as we are a subreaper.
+ * When we are killed the command is killed with us: it was started, and has no result.
  */
 
 #include <errno.h>
@@ -132,12 +133,15 @@ static void
 read_on(struct runner *u)
 {
 	char buf[4096];
+	sigset_t none;
 	ssize_t n;
 
 	if (u->command.output < 0 || fork() != 0)
 		return;
 	signal(SIGTERM, SIG_DFL);
 	signal(SIGINT, SIG_DFL);
+	sigemptyset(&none); /* what we wait for by signalfd nobody waits for here */
+	sigprocmask(SIG_SETMASK, &none, NULL);
 	dup2(u->command.output, STDIN_FILENO);
 	close_range(STDIN_FILENO + 1, ~0U, 0);
 	if (chdir("/") < 0)

@@ -4,6 +4,7 @@
 #include "tests/daemon/run/fixture.h"
 
 #include <pwd.h>
+#include <sys/prctl.h>
 
 static void
 assert_text(const struct hook_result *r, const char *part)
@@ -313,6 +314,56 @@ START_TEST(cancelled_early)
 }
 END_TEST
 
+/* The process that reads on for a survivor: ours by inheritance, once the runner is gone. */
+static pid_t
+find_reader(void)
+{
+	char *children = xasprintf("/proc/self/task/%d/children", (int)getpid()), *text, *p, *end;
+	pid_t found = 0;
+	size_t len;
+
+	ck_assert_int_eq(file_read(AT_FDCWD, children, 4096, &text, &len), 0);
+	for (p = text; !found; p = end) {
+		long pid = strtol(p, &end, 10);
+		char *comm, *path;
+
+		if (end == p)
+			break;
+		path = xasprintf("/proc/%ld/comm", pid);
+		if (file_read(AT_FDCWD, path, 64, &comm, &len) == 0) {
+			if (streq(comm, "dhash-hook\n"))
+				found = (pid_t)pid;
+			free(comm);
+		}
+		free(path);
+	}
+	free(text);
+	free(children);
+	return found;
+}
+
+/* It must not hold up a stop of the machine until KILL. */
+START_TEST(reader_can_be_ended)
+{
+	struct hook_result r;
+	pid_t pid, reader;
+
+	ck_assert_int_eq(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+	r = ensure_shell("t", "sh -c 'echo $$ >survivor; exec sleep 60' &\n"
+			      "while [ ! -s survivor ]; do sleep 0.01; done");
+	ck_assert_int_eq(r.outcome, HOOK_OK);
+	pid = read_pid("survivor");
+	reader = find_reader();
+	ck_assert_int_gt(reader, 1);
+	ck_assert(!dead(reader));
+	ck_assert_int_eq(kill(reader, SIGTERM), 0);
+	WAIT_FOR(dead(reader));
+	ck_assert(!dead(pid));
+	kill(pid, SIGKILL);
+	WAIT_FOR(dead(pid));
+}
+END_TEST
+
 /* A service that the hook started lives on, even when it holds the hook's output and writes. */
 START_TEST(survivor)
 {
@@ -440,6 +491,7 @@ main(void)
 	tcase_add_test(t, output_capped);
 	tcase_add_test(t, output_of_the_limit_is_whole);
 	tcase_add_test(t, survivor);
+	tcase_add_test(t, reader_can_be_ended);
 	suite_add_tcase(s, t);
 	t = tcase("deadline");
 	tcase_add_test(t, deadline);

@@ -90,10 +90,11 @@ START_TEST(runner_killed)
 	command = read_pid("command");
 	kill(runner_pid("t"), SIGKILL);
 	ck_assert_int_eq(await(&a).outcome, HOOK_UNKNOWN);
+	/* Nor does the command go on unseen: it was not told to. */
+	WAIT_FOR(dead(command));
 	/* Never again by itself, however often it is asked for. */
 	ck_assert_int_eq(ensure(&rq).outcome, HOOK_UNKNOWN);
 	write_file("go", 0644, "");
-	WAIT_FOR(dead(command));
 	ck_assert_int_eq(ensure(&rq).outcome, HOOK_UNKNOWN);
 	ck_assert_uint_eq(lines_of("count"), 1);
 }
