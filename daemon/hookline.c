@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Hook lines: words as systemd's ExecStart= splits them, and %-specifiers.  Never a shell. */
+/*
+ * Hook lines: words split much as systemd's ExecStart= does it, and %-specifiers.  Never a shell. A
+ * backslash makes the next character plain, a blank, quote or percent sign; it is no code for
+ * another one (\n is the letter n).
+ */
 
 #include <ctype.h>
 #include <errno.h>
@@ -71,7 +75,9 @@ hook_line_split(const char *line, char ***ret, char **ret_error)
 			put(&w, *p++);
 			put(&w, *p);
 		} else if (*p == '\\' && p[1]) {
-			put(&w, *++p);
+			if (*++p == '%')
+				put(&w, '%'); /* taken literally here, and when specifiers go in */
+			put(&w, *p);
 		} else if (quote && *p == quote) {
 			quote = '\0';
 		} else if (quote) {

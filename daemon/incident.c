@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <stdarg.h>
+#include <time.h>
 
 #include "common/util.h"
 #include "daemon/session.h"
@@ -44,19 +45,31 @@ timeline_row(struct text *t, const char *what, const json_t *o, const char *key)
 	add(t, "- %s: %s\n", what, at ? at : "did not happen");
 }
 
+/* The first alert, where the rollback followed one: what an operator decides by himself is its own
+ * cause, and alerts that came later are not.  Stamps of one form compare as text. */
+static const char *
+detected_at(const json_t *d)
+{
+	const json_t *first = json_array_get(json_object_get(d, "alerts"), 0);
+	const char *raised = json_string_value(json_object_get(first, "raised_at"));
+	const char *decided = json_string_value(json_object_get(d, "decided_at"));
+
+	return raised && (!decided || strcmp(raised, decided) < 0) ? raised : decided;
+}
+
 static void
 timeline(struct text *t, const json_t *d)
 {
-	const json_t *first = json_array_get(json_object_get(d, "alerts"), 0);
-	bool seen = json_is_string(json_object_get(first, "raised_at"));
+	bool done = streq(field(d, "state"), "rolled-back");
+	const char *detected = detected_at(d);
 
 	timeline_row(t, "Deployment requested", d, "created_at");
 	timeline_row(t, "Deployment started", d, "deployed_at");
 	timeline_row(t, "Watching began (T+0)", d, "t0_at");
-	timeline_row(t, "Issue detected", seen ? first : d, seen ? "raised_at" : "decided_at");
+	add(t, "- Issue detected: %s\n", detected ? detected : "did not happen");
 	timeline_row(t, "Rollback initiated", d, "decided_at");
+	timeline_row(t, done ? "Rollback completed" : "Rollback FAILED", d, "ended_at");
 	timeline_row(t, "Service restored", d, "restored_at");
-	timeline_row(t, "Rollback completed", d, "ended_at");
 }
 
 static void
@@ -90,11 +103,31 @@ alerts(struct text *t, const json_t *d)
 		add(t, "- none\n");
 }
 
+static usec_t
+seconds_of(const char *stamp)
+{
+	struct tm tm = {0};
+
+	return stamp && strptime(stamp, "%Y-%m-%dT%H:%M:%S", &tm) ? timegm(&tm) * USEC_PER_SEC : 0;
+}
+
+static const char *
+duration(const json_t *d, char buf[USEC_TEXT_MAX])
+{
+	usec_t from = seconds_of(detected_at(d)),
+	       to = seconds_of(json_string_value(json_object_get(d, "restored_at")));
+
+	if (to == 0)
+		return "not restored when this was written";
+	return from > 0 && to >= from ? usec_format(buf, to - from) : "unknown";
+}
+
 /* Requests that were answered with an error while this release was watched, as far as was seen. */
 static void
 impact(struct text *t, const json_t *d)
 {
 	double bad = 0, total = 0;
+	char span[USEC_TEXT_MAX];
 	size_t i;
 	json_t *s;
 
@@ -105,6 +138,7 @@ impact(struct text *t, const json_t *d)
 		bad += json_number_value(json_object_get(rate, "bad"));
 		total += json_number_value(json_object_get(rate, "total"));
 	}
+	add(t, "- Duration: %s\n", duration(d, span));
 	add(t, "- Requests that failed in the samples kept: %.0f of %.0f\n", bad, total);
 	add(t,
 	    "- Users affected: [to be filled in by the engineering team]\n"
@@ -112,8 +146,44 @@ impact(struct text *t, const json_t *d)
 	    field(d, "service"), field(d, "environment"));
 }
 
-char *
-incident_report(const json_t *d)
+/* Texts that somebody typed or a service sent must not begin a line, or a heading, of their own. */
+static json_t *
+on_one_line(const json_t *v)
+{
+	char *text;
+	json_t *copy;
+
+	if (!json_is_string(v))
+		return json_deep_copy(v);
+	text = str_escape(json_string_value(v));
+	copy = json_string(text);
+	free(text);
+	return copy;
+}
+
+static json_t *
+texts_on_one_line(const json_t *v)
+{
+	const char *key;
+	json_t *copy, *child;
+	size_t i;
+
+	if (json_is_object(v)) {
+		copy = json_object();
+		json_object_foreach((json_t *)v, key, child)
+			json_object_set_new(copy, key, texts_on_one_line(child));
+	} else if (json_is_array(v)) {
+		copy = json_array();
+		json_array_foreach(v, i, child)
+			json_array_append_new(copy, texts_on_one_line(child));
+	} else {
+		copy = on_one_line(v);
+	}
+	return copy;
+}
+
+static char *
+report(const json_t *d)
 {
 	struct text t = {0};
 
@@ -136,4 +206,14 @@ incident_report(const json_t *d)
 	add(&t, "\n## Action Items\n- [ ] Root cause analysis\n- [ ] Fix implementation\n"
 		"- [ ] Additional testing\n- [ ] Process improvements\n");
 	return t.s;
+}
+
+char *
+incident_report(const json_t *deployment)
+{
+	json_t *d = texts_on_one_line(deployment);
+	char *text = report(d);
+
+	json_decref(d);
+	return text;
 }

@@ -134,29 +134,32 @@ submit(struct scribe *s, char *path, char *text, bool whole)
 void
 session_log(struct scribe *s, const char *id, const char *file, usec_t wall, const char *fmt, ...)
 {
-	char stamp[USEC_TEXT_MAX], text[1024], *line;
+	char stamp[USEC_TEXT_MAX], *text = NULL, *line;
 	va_list ap;
+	int n;
 
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof text, fmt, ap);
+	n = vasprintf(&text, fmt, ap);
 	va_end(ap);
-	line = str_escape(text);
+	line = str_escape(n < 0 ? fmt : text);
 	submit(s, session_path(s->state_dir, id, file),
 	       xasprintf("%s %s\n", wall_format(stamp, wall), line), false);
+	free(n < 0 ? NULL : text);
 	free(line);
 }
 
 void
 session_begin(struct scribe *s, const struct deployment *d)
 {
-	char stamp[USEC_TEXT_MAX];
+	char stamp[USEC_TEXT_MAX], *lead = str_escape(d->lead); /* typed by somebody, as it came */
 
 	submit(s, session_path(s->state_dir, d->id, "session.log"),
 	       xasprintf("Deployment Session: %s\nService: %s\nEnvironment: %s\nRelease Tag: %s\n"
 			 "Deploy Lead: %s\nStart Time: %s\n",
-			 d->id, d->service, d->environment, d->tag, d->lead,
+			 d->id, d->service, d->environment, d->tag, lead,
 			 wall_format(stamp, d->created_wall)),
 	       false);
+	free(lead);
 }
 
 void
