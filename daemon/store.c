@@ -180,19 +180,23 @@ set_aside(const char *path, const char *why, char **ret_note)
 }
 
 /*
- * An empty file (or of one byte, the same to SQLite) beside a log that is not: SQLite would delete
- * the log and begin anew without a word, and it never leaves the two like that itself.
+ * No file, or an empty one (or of one byte, the same to SQLite), beside a log that is not empty:
+ * SQLite would delete the log and begin anew without a word, and it never leaves the two like that
+ * itself.  NULL, or what is wrong.
  */
-static bool
-emptied(const char *path)
+static const char *
+log_without_database(const char *path)
 {
 	char *wal = xasprintf("%s-wal", path);
-	struct stat main_st, wal_st;
-	bool yes = stat(path, &main_st) == 0 && main_st.st_size <= 1 && stat(wal, &wal_st) == 0 &&
-		   wal_st.st_size > 0;
+	struct stat st;
+	bool log = stat(wal, &st) == 0 && st.st_size > 0;
 
 	free(wal);
-	return yes;
+	if (!log)
+		return NULL;
+	if (stat(path, &st) < 0)
+		return errno == ENOENT ? "it is gone, and its log is not" : NULL;
+	return st.st_size <= 1 ? "it is empty, and its log is not" : NULL;
 }
 
 static int
@@ -220,11 +224,12 @@ open_error(int r)
 static int
 open_db(struct store *s, char **ret_note)
 {
+	const char *lost = log_without_database(s->path);
 	char *error = NULL;
 	int r = SQLITE_CORRUPT;
 
-	if (emptied(s->path))
-		error = xstrdup("it is empty");
+	if (lost)
+		error = xstrdup(lost);
 	else
 		r = db_open(s->path, &s->db, &error);
 	if (r == SQLITE_CORRUPT || r == SQLITE_NOTADB) {

@@ -251,6 +251,28 @@ START_TEST(emptied_file_with_a_log_is_set_aside)
 }
 END_TEST
 
+/* Likewise where the file was removed, or renamed, without its log. */
+START_TEST(log_without_its_file_is_set_aside)
+{
+	struct fixture f;
+	char *wal, *aside;
+
+	fixture_folder(&f);
+	wal = xasprintf("%s-wal", f.path);
+	overwrite(wal, 0, 10000);
+	fixture_open(&f);
+	ck_assert_msg(f.note && strstr(f.note, "it is gone, and its log is not"), "%s",
+		      f.note ? f.note : "nothing was said");
+	aside = find_aside(&f, "-wal");
+	ck_assert_ptr_nonnull(aside);
+	commit_and_wait(&f, numbered(1, ""));
+	assert_counts_to(&f, 1);
+	free(aside);
+	free(wal);
+	fixture_end(&f);
+}
+END_TEST
+
 /* The end of the log is lost with what was not synced: what stands before it counts. */
 START_TEST(torn_log_keeps_whole_commits)
 {
@@ -282,7 +304,8 @@ main(void)
 	const TTest *const tests[] = {
 		nothing_acknowledged_is_lost_by_kill, damaged_pages_are_set_aside,
 		no_database_at_all_is_set_aside,      truncated_file_is_set_aside,
-		emptied_file_with_a_log_is_set_aside, torn_log_keeps_whole_commits,
+		emptied_file_with_a_log_is_set_aside, log_without_its_file_is_set_aside,
+		torn_log_keeps_whole_commits,
 	};
 
 	return run_suite("store-crash", tests, ARRAY_SIZE(tests), 60);

@@ -11,7 +11,19 @@
 
 #include "tests/daemon/store_fixture.h"
 
-static atomic_int syncs, sync_fails, sync_takes_ms;
+static atomic_int syncs, sync_fails, database_fails, sync_takes_ms;
+
+/* And not its log. */
+static bool
+is_database(int fd)
+{
+	char link[64], name[128];
+	ssize_t n;
+
+	snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+	n = readlink(link, name, sizeof name);
+	return n > 3 && memcmp(name + n - 3, ".db", 3) == 0;
+}
 
 static int
 synced(long call, int fd)
@@ -20,7 +32,7 @@ synced(long call, int fd)
 
 	if (ms > 0)
 		poll(NULL, 0, ms);
-	if (atomic_load(&sync_fails)) {
+	if (atomic_load(&sync_fails) || (atomic_load(&database_fails) && is_database(fd))) {
 		errno = EIO;
 		return -1;
 	}
@@ -194,6 +206,33 @@ START_TEST(lying_disk)
 }
 END_TEST
 
+enum { LONG_LOG_BATCHES = 300 };
+
+/* Commits go to the log only; the place that they are copied to when it grows is the one that
+ * fails.
+ */
+START_TEST(disk_that_takes_the_log_only)
+{
+	static struct numbered_done args[LONG_LOG_BATCHES];
+	static char padding[20000];
+	struct fixture f;
+	struct watch w = {.f = &f};
+
+	memset(padding, 'x', sizeof padding - 1);
+	fixture_begin(&f);
+	store_on_state(f.store, on_state, &w);
+	atomic_store(&database_fails, 1);
+	hand_over(&w, args, 0, LONG_LOG_BATCHES, padding); /* 6 MB */
+	turn_until(&f, &w.failures, 1);
+	ck_assert_msg(strstr(w.problem, "Input/output error"), "%s", w.problem);
+	atomic_store(&database_fails, 0);
+	turn_until(&f, &w.acknowledged, LONG_LOG_BATCHES);
+	turn_until(&f, &w.recoveries, 1);
+	assert_counts_to(&f, LONG_LOG_BATCHES);
+	fixture_end(&f);
+}
+END_TEST
+
 /* The end of a store whose disk fails: it ends, and acknowledges nothing. */
 START_TEST(end_with_a_failing_disk)
 {
@@ -264,7 +303,7 @@ main(void)
 	const TTest *const tests[] = {
 		done_means_synced, slow_disk_commits_together_and_the_loop_goes_on,
 		lying_disk,        end_with_a_failing_disk,
-		full_disk,
+		full_disk,         disk_that_takes_the_log_only,
 	};
 
 	return run_suite("store-fault", tests, ARRAY_SIZE(tests), 60);
