@@ -117,6 +117,28 @@ START_TEST(nothing_acknowledged_is_lost_by_kill)
 }
 END_TEST
 
+/* Made and migrated, or not there yet: half of it is never taken for damage. */
+START_TEST(killed_while_it_is_made)
+{
+	unsigned seed = (unsigned)now_realtime();
+
+	printf("seed: %u\n", seed);
+	for (int i = 0; i < 60; i++) {
+		long after = rand_r(&seed) % 6000;
+		int64_t seq = 0;
+		struct fixture f;
+		int acknowledged;
+
+		fixture_folder(&f);
+		acknowledged = kill_a_writer(f.path, 0, after);
+		fixture_open(&f);
+		ck_assert_msg(!f.note, "after %ld us: %s", after, f.note);
+		ck_assert_int_ge(read_numbers(&f, 0, &seq), acknowledged);
+		fixture_end(&f);
+	}
+}
+END_TEST
+
 /* --- damaged --- */
 
 /* "dhashd.db.corrupt-20240101-120000" and the end, and nothing more. */
@@ -302,10 +324,10 @@ int
 main(void)
 {
 	const TTest *const tests[] = {
-		nothing_acknowledged_is_lost_by_kill, damaged_pages_are_set_aside,
-		no_database_at_all_is_set_aside,      truncated_file_is_set_aside,
-		emptied_file_with_a_log_is_set_aside, log_without_its_file_is_set_aside,
-		torn_log_keeps_whole_commits,
+		nothing_acknowledged_is_lost_by_kill, killed_while_it_is_made,
+		damaged_pages_are_set_aside,          no_database_at_all_is_set_aside,
+		truncated_file_is_set_aside,          emptied_file_with_a_log_is_set_aside,
+		log_without_its_file_is_set_aside,    torn_log_keeps_whole_commits,
 	};
 
 	return run_suite("store-crash", tests, ARRAY_SIZE(tests), 60);
