@@ -135,17 +135,19 @@ manifest_add(struct digest *d, const struct entry *e, int64_t size)
 
 /* --- one entry -------------------------------------------------------------------------------- */
 
+/* Before the bytes are written, not after: a backup that no restore takes is worse than none. */
 static int
-within_limits(struct zip *z)
+within_limits(struct zip *z, int64_t more)
 {
 	if (is_cancelled(z->cancelled))
 		return fail(z->ret_error, -ECANCELED, "the backup was cancelled");
 	if (z->totals.entries >= reading_strict.max_entries ||
-	    z->unpacked > reading_strict.max_bytes)
+	    more > reading_strict.max_bytes - z->unpacked)
 		return fail(z->ret_error, -EFBIG,
-			    "the backup paths hold more than %lu entries or %lld bytes, which no "
-			    "restore would take; take something out of BackupPaths=",
-			    reading_strict.max_entries, (long long)reading_strict.max_bytes);
+			    "the backup paths hold more than %lu entries or %lld bytes (at %s), "
+			    "which no restore would take; take something out of BackupPaths=",
+			    reading_strict.max_entries, (long long)reading_strict.max_bytes,
+			    z->name);
 	return 0;
 }
 
@@ -240,7 +242,9 @@ add_open_file(struct zip *z, int fd)
 		return 0;
 	}
 	(void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
-	r = write_header(z, &st, NULL);
+	r = within_limits(z, st.st_size);
+	if (r == 0)
+		r = write_header(z, &st, NULL);
 	if (r == 0)
 		r = copy_data(z, fd, st.st_size, &done);
 	return r == 0 ? finish_entry(z, &st, ENTRY_FILE, NULL, done) : r;
@@ -339,7 +343,7 @@ static int
 add_at(struct zip *z, int dirfd, const char *leaf, unsigned depth)
 {
 	struct stat st;
-	int r = within_limits(z);
+	int r = within_limits(z, 0);
 
 	if (r < 0)
 		return r;

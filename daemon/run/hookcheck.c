@@ -61,6 +61,30 @@ check_folder(const char *name, const char *path, char **ret_why)
 	return r;
 }
 
+/* Whoever may write a folder further up may put another tree in its place.  Of those only the ones
+ * open to everybody are refused: a group of their own is what deployers share. */
+static int
+check_folders_above(const char *name, const char *real, char **ret_why)
+{
+	char *path = xstrdup(real), *slash;
+	struct stat st;
+	int r = 0;
+
+	while (r == 0 && (slash = strrchr(path, '/')) != NULL) {
+		*slash = '\0';
+		if (stat(*path ? path : "/", &st) < 0 || !(st.st_mode & S_IWOTH) ||
+		    (st.st_mode & S_ISVTX))
+			continue;
+		r = -EPERM;
+		*ret_why =
+			xasprintf("%s: anybody may replace it, as all may write to %s (mode "
+				  "%04o); chmod o-w %s",
+				  name, *path ? path : "/", st.st_mode & 07777, *path ? path : "/");
+	}
+	free(path);
+	return r;
+}
+
 static int
 check_interpreter(const char *name, const char *path, char **ret_why)
 {
@@ -95,6 +119,8 @@ check_path(const char *name, const char *path, char **ret_why)
 	real = realpath(path, NULL);
 	if (real)
 		r = check_folder(name, real, ret_why);
+	if (real && r == 0)
+		r = check_folders_above(name, real, ret_why);
 	free(real);
 	return r < 0 ? r : check_interpreter(name, path, ret_why);
 }

@@ -221,6 +221,18 @@ START_TEST(unreadable_is_an_error)
 }
 END_TEST
 
+/* What no restore would take is refused before a byte of it is read, also when it comes last. */
+START_TEST(too_much_is_refused_at_once)
+{
+	struct backup_made made;
+
+	ck_assert_int_eq(truncate("root/app/one", ((int64_t)64 << 30) + 1), 0); /* a hole */
+	ck_assert_int_eq(create("backups/b.zip", app_paths, &made), -EFBIG);
+	expect_sentence(&error, "app/one");
+	ck_assert_uint_eq(count_names("backups", ""), 2);
+}
+END_TEST
+
 START_TEST(leftover_and_older_file_give_way)
 {
 	struct backup_made first, second;
@@ -308,6 +320,7 @@ main(void)
 	tcase_add_test(t, paths_name_what_they_mean);
 	tcase_add_test(t, bad_paths_are_refused);
 	tcase_add_test(t, unreadable_is_an_error);
+	tcase_add_test(t, too_much_is_refused_at_once);
 	tcase_add_test(t, leftover_and_older_file_give_way);
 	tcase_add_test(t, cancelled_leaves_nothing);
 	tcase_add_test(t, failed_write_leaves_nothing);

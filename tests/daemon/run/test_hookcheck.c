@@ -84,6 +84,33 @@ START_TEST(writable)
 }
 END_TEST
 
+/* Further up: what a whole world can replace is refused, what a group shares is not. */
+START_TEST(writable_further_up)
+{
+	char *top = at("top"), *middle = at("top/middle"), *folder = at("top/middle/f");
+	char *target = at("top/middle/f/x.sh"), *link = at("link.sh");
+
+	ck_assert_int_eq(mkdir(top, 0755), 0);
+	ck_assert_int_eq(mkdir(middle, 0755), 0);
+	ck_assert_int_eq(mkdir(folder, 0755), 0);
+	write_file("top/middle/f/x.sh", 0755, "#!/bin/sh\n");
+	ck_assert_int_eq(symlink(target, link), 0);
+	assert_check("top/middle/f/x.sh", 0, NULL);
+	ck_assert_int_eq(chmod(top, 0777), 0);
+	assert_check("top/middle/f/x.sh", -EPERM, "anybody may replace it");
+	assert_check("link.sh", -EPERM, "top (mode 0777); chmod o-w ");
+	ck_assert_int_eq(chmod(top, 01777), 0);
+	assert_check("top/middle/f/x.sh", 0, NULL);
+	ck_assert_int_eq(chmod(top, 0775), 0);
+	assert_check("top/middle/f/x.sh", 0, NULL);
+	free(top);
+	free(middle);
+	free(folder);
+	free(target);
+	free(link);
+}
+END_TEST
+
 /* What was written is read back, strange characters and all. */
 START_TEST(request_round_trip)
 {
@@ -190,6 +217,7 @@ main(void)
 	tcase_add_test(t, good);
 	tcase_add_test(t, bad);
 	tcase_add_test(t, writable);
+	tcase_add_test(t, writable_further_up);
 	tcase_add_test(t, request_round_trip);
 	tcase_add_test(t, request_damaged);
 	tcase_add_test(t, not_utf8);
