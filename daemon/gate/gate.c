@@ -65,6 +65,22 @@ gate_hook(struct run *r, char *const *argv, const char *name)
 	free(why);
 }
 
+/* Else a rollback would be the first to find out. */
+static void
+gate_user(struct run *r)
+{
+	bool any = r->env->deploy || r->env->rollback || r->env->restart;
+	char *why = NULL;
+
+	if (!any || !r->env->user)
+		return;
+	if (hook_check_user(r->env->user, &why) < 0)
+		report(r, "hook-user", false, false, "%s", why);
+	else
+		report(r, "hook-user", true, false, "hooks can run as %s", r->env->user);
+	free(why);
+}
+
 /* What the engine will open: a folder of that name can be read, too, but not unpacked. */
 static int
 artifact_fault(const char *path)
@@ -121,6 +137,7 @@ gates_of_machine(struct run *r)
 	gate_hook(r, r->env->deploy, "deploy-hook");
 	gate_hook(r, r->env->rollback, "rollback-hook");
 	gate_hook(r, r->env->restart, "restart-hook");
+	gate_user(r);
 	gate_artifact(r);
 	error = r->env->metrics.url ? observer_probe_metrics(r->observer, on_metrics, r) : 0;
 	if (error < 0)

@@ -53,5 +53,7 @@ void hook_cancel(struct hook *h);
  * neither; a relative name is taken from `directory`.  Returns 0, or -errno with *ret_why (owned).
  */
 int hook_check(char *const *argv, const char *directory, char **ret_why);
+/* Whether this process could run hooks as that user (NULL: as itself), likewise. */
+int hook_check_user(const char *user, char **ret_why);
 
 #endif

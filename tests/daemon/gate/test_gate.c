@@ -337,6 +337,22 @@ START_TEST(hooks_that_cannot_run)
 }
 END_TEST
 
+START_TEST(users)
+{
+	begin(configure("User=no-such-user\n" HOOKS), true);
+	store_says("production", 0, true, false, 3);
+	ck_assert(!seen.ok);
+	assert_gate("hook-user", false, "there is no user \"no-such-user\" to run the hook as");
+	forget_configuration();
+	begin(configure("User=nobody\n" HOOKS), true);
+	store_says("production", 0, true, false, 3);
+	if (geteuid() == 0)
+		assert_gate("hook-user", true, "hooks can run as nobody");
+	else
+		assert_gate("hook-user", false, "only a daemon run by root");
+}
+END_TEST
+
 START_TEST(artifacts)
 {
 	char *folder = xasprintf("%s/app-v1.2.3.tar.gz", dir), *keys;
@@ -478,6 +494,7 @@ main(void)
 		bad_tag,
 		store_that_does_not_answer,
 		hooks_that_cannot_run,
+		users,
 		artifacts,
 		metrics_are_there_or_not,
 		two_at_once,

@@ -204,6 +204,8 @@ END_TEST
 START_TEST(other_user)
 {
 	char *const argv[] = {(char *)"/usr/bin/id", (char *)"-un", NULL};
+	char *const by_name[] = {(char *)"/bin/sh", (char *)"-ec",
+				 (char *)"echo out >/dev/stdout; echo err >/dev/stderr", NULL};
 	struct hook_request rq = request_for("t", argv);
 	struct hook_result r;
 	char *log;
@@ -222,8 +224,12 @@ START_TEST(other_user)
 		return;
 	}
 	ck_assert_int_eq(r.outcome, HOOK_OK);
+	rq.txid = "v";
+	rq.argv = by_name;
+	r = ensure(&rq);
+	ck_assert_msg(r.outcome == HOOK_OK, "%s", r.text);
 	log = read_text("log");
-	ck_assert_str_eq(log, "nobody\n");
+	ck_assert_str_eq(log, "nobody\nout\nerr\n");
 	free(log);
 }
 END_TEST
