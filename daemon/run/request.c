@@ -15,7 +15,12 @@
 #include "common/util.h"
 
 /* An argument vector may be long; one file larger than this is no request of ours. */
-enum { FILE_MAX_BYTES = 4 << 20, SMALL_MAX_BYTES = 64 << 10, SYNC_LEVELS = 3 };
+enum {
+	FILE_MAX_BYTES = 4 << 20,
+	SMALL_MAX_BYTES = 64 << 10,
+	SYNC_LEVELS = 3,
+	RESULT_ROOM_BYTES = 8192
+};
 
 static const char request_suffix[] = ".request";
 
@@ -442,8 +447,47 @@ static const char *const outcome_names[] = {
 	[HOOK_UNKNOWN] = "unknown",
 };
 
+static char *
+reserved_path(const struct hook_files *f)
+{
+	return xasprintf("%s.reserved", f->result);
+}
+
 int
-result_write(const struct hook_files *f, const struct hook_ending *e)
+result_reserve(const struct hook_files *f)
+{
+	char *path = reserved_path(f);
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644), r;
+
+	r = fd < 0 ? -errno : -posix_fallocate(fd, 0, RESULT_ROOM_BYTES);
+	if (fd >= 0 && r < 0) {
+		close(fd);
+		unlink(path);
+	}
+	free(path);
+	return r < 0 ? r : fd;
+}
+
+static int
+write_reserved(const struct hook_files *f, int fd, const char *text, size_t len)
+{
+	char *path = reserved_path(f);
+	int r = len > RESULT_ROOM_BYTES ? -EFBIG : 0;
+
+	errno = ENOSPC;
+	if (r == 0 && (pwrite(fd, text, len, 0) != (ssize_t)len || ftruncate(fd, (off_t)len) < 0 ||
+		       fchmod(fd, 0644) < 0 || fsync(fd) < 0 || rename(path, f->result) < 0))
+		r = -errno;
+	if (r == 0)
+		r = sync_folders(f->folder);
+	else
+		unlink(path); /* gives its room to the other way */
+	free(path);
+	return r;
+}
+
+static char *
+result_text(const struct hook_ending *e)
 {
 	char wall[USEC_TEXT_MAX], *plain = str_escape(e->r.text), *text;
 	json_t *o = json_pack("{s:s, s:i, s:i, s:b, s:b, s:b, s:I, s:I, s:s, s:s}", "outcome",
@@ -452,14 +496,25 @@ result_write(const struct hook_files *f, const struct hook_ending *e)
 			      e->cancelled, "truncated", e->r.truncated, "output_bytes",
 			      (json_int_t)e->output_bytes, "took_usec", (json_int_t)e->r.took,
 			      "ended_at", wall_format(wall, now_realtime()), "text", plain);
-	int r;
 
 	free(plain);
 	text = o ? json_dumps(o, JSON_INDENT(1)) : NULL;
 	json_decref(o);
-	if (!text)
-		return -ENOMEM;
-	r = file_write_atomic(f->result, text, strlen(text), 0644);
+	return text;
+}
+
+int
+result_write(const struct hook_files *f, int reserved, const struct hook_ending *e)
+{
+	char *text = result_text(e);
+	int r = -ENOMEM;
+
+	if (text && reserved >= 0)
+		r = write_reserved(f, reserved, text, strlen(text));
+	if (text && r < 0)
+		r = file_write_atomic(f->result, text, strlen(text), 0644);
+	if (reserved >= 0)
+		close(reserved);
 	free(text);
 	return r;
 }

@@ -7,7 +7,8 @@
  *
  *   <txid>.request  what to run; written by the daemon, any number of times, before the start
  *   <txid>.started  who runs it; made once, by the one runner that wins, before the command begins
- *   <txid>.result   how it ended; made once, by that runner
+ *   <txid>.result   how it ended; made once, by that runner, which keeps room for it in
+ *                   <txid>.result.reserved while the command runs
  *
  * `started` and `result` are on disk, folder included, when the functions here return.  `request`
  * need not be: nobody reads it after a crash, a new one is written instead.
@@ -61,7 +62,14 @@ struct hook_ending {
 	bool cancelled;
 	uint64_t output_bytes; /* written by the command, kept or not */
 };
-int result_write(const struct hook_files *f, const struct hook_ending *e);
+/*
+ * Room for the result, taken before the command runs: one that fills the disk, as deployments do,
+ * would else leave nothing to tell that it failed.  A descriptor for result_write(), or -errno,
+ * with which result_write() does what it can.
+ */
+int result_reserve(const struct hook_files *f);
+/* Closes `reserved`. */
+int result_write(const struct hook_files *f, int reserved, const struct hook_ending *e);
 /* -ENOENT when there is none, -EBADMSG when it cannot be understood. */
 int result_read(const struct hook_files *f, struct hook_result *ret);
 

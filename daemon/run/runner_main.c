@@ -50,6 +50,7 @@ struct runner {
 	struct request q;
 	struct command command;
 	int log, signals, timer; /* owned */
+	int room;                /* owned: for the result, or an error */
 	enum stage stage;
 	usec_t began, killing_since;
 	bool exited; /* the command itself; wait_status and took are valid */
@@ -367,7 +368,7 @@ describe(const struct runner *u)
 }
 
 static int
-write_result(const struct runner *u)
+write_result(struct runner *u)
 {
 	bool exited = u->exited && !u->fault;
 	struct hook_ending e = {
@@ -394,7 +395,8 @@ write_result(const struct runner *u)
 		e.r.outcome = HOOK_OK;
 	str_copy(e.r.text, sizeof e.r.text, text);
 	free(text);
-	r = result_write(&u->files, &e);
+	r = result_write(&u->files, u->room, &e);
+	u->room = -1;
 	if (r < 0)
 		complain(u->files.result, strerror(-r));
 	return r < 0 ? RUNNER_NO_RESULT : RUNNER_OK;
@@ -483,6 +485,7 @@ run_request(struct runner *u)
 		complain(u->files.started, strerror(-r));
 		return RUNNER_NO_START;
 	}
+	u->room = result_reserve(&u->files);
 	run(u);
 	status = write_result(u);
 	read_on(u);
@@ -494,6 +497,7 @@ main(int argc, char **argv)
 {
 	struct runner u = {
 		.log = -1,
+		.room = -1,
 		.signals = -1,
 		.timer = -1,
 		.command = {.output = -1, .report = -1},

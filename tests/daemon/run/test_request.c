@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `started`: claimed once, on disk before it counts, and telling one process from every other. */
+/* `started`: claimed once, and on disk before it counts.  `result`: told whatever the disk is like.
+ */
 
 #include <sys/syscall.h>
 
@@ -18,6 +19,22 @@ fsync(int fd)
 		return -1;
 	}
 	return (int)syscall(SYS_fsync, fd);
+}
+
+/* And a disk without room for one more file: what writes atomically asks for one here. */
+static bool disk_full;
+
+int
+mkostemp(char *name, int flags)
+{
+	static unsigned n;
+
+	if (disk_full) {
+		errno = ENOSPC;
+		return -1;
+	}
+	snprintf(name + strlen(name) - 6, 7, "%06u", n++);
+	return open(name, O_RDWR | O_CREAT | O_EXCL | flags, 0600);
 }
 
 static struct hook_files
@@ -62,6 +79,50 @@ START_TEST(claim_that_is_not_on_disk)
 }
 END_TEST
 
+static const struct hook_ending failed = {
+	.r = {.outcome = HOOK_FAILED, .exit_status = 3, .text = "exit status 3 after 1s"},
+	.output_bytes = 7,
+};
+
+static void
+assert_result(const struct hook_files *f)
+{
+	struct hook_result r;
+
+	ck_assert_int_eq(result_read(f, &r), 0);
+	ck_assert_int_eq(r.outcome, HOOK_FAILED);
+	ck_assert_int_eq(r.exit_status, 3);
+	ck_assert_str_eq(r.text, "exit status 3 after 1s");
+}
+
+/* The command has filled the disk: how it ended is told all the same. */
+START_TEST(result_on_a_full_disk)
+{
+	struct hook_files f = files_of("t");
+	struct hook_result r;
+	char *text;
+	int room = result_reserve(&f);
+
+	ck_assert_int_ge(room, 0);
+	ck_assert_int_eq(result_read(&f, &r), -ENOENT); /* room is no result */
+	disk_full = true;
+	ck_assert_int_eq(result_write(&f, room, &failed), 0);
+	assert_result(&f);
+	text = read_text("t.result");
+	ck_assert_int_eq(text[strlen(text) - 1], '}'); /* and nothing behind it */
+	free(text);
+	ck_assert(!exists("t.result.reserved"));
+	hook_files_done(&f);
+	/* Where there was no room from the beginning it is an error, as it was. */
+	f = files_of("u");
+	ck_assert_int_eq(result_write(&f, -ENOSPC, &failed), -ENOSPC);
+	disk_full = false;
+	ck_assert_int_eq(result_write(&f, -ENOSPC, &failed), 0);
+	assert_result(&f);
+	hook_files_done(&f);
+}
+END_TEST
+
 START_TEST(names_and_folders)
 {
 	static const char *const bad[] = {"", ".", "..", "../t", "a/b", "-t", "t\n", "t t", NULL};
@@ -94,6 +155,7 @@ main(void)
 
 	tcase_add_test(t, claimed_once);
 	tcase_add_test(t, claim_that_is_not_on_disk);
+	tcase_add_test(t, result_on_a_full_disk);
 	tcase_add_test(t, names_and_folders);
 	suite_add_tcase(s, t);
 	return run_suite(s);
