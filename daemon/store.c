@@ -135,9 +135,8 @@ on_finished(evutil_socket_t fd, short what, void *arg)
 
 /* --- opening --- */
 
-/* SQLite passes over a failed fsync of the folder; the file's very name hangs on it. */
-static int
-sync_folder(const char *path)
+int
+store_sync_folder(const char *path)
 {
 	const char *slash = strrchr(path, '/');
 	char *folder = slash ? xasprintf("%.*s", (int)MAX(1, slash - path), path) : xstrdup(".");
@@ -241,7 +240,7 @@ open_db(struct store *s, char **ret_note)
 		r = db_open(s->path, &s->db, &error);
 	}
 	free(error);
-	return r == SQLITE_OK ? sync_folder(s->path) : open_error(r);
+	return r == SQLITE_OK ? store_sync_folder(s->path) : open_error(r);
 }
 
 static int

@@ -110,6 +110,19 @@ finish_until(struct store *s, int64_t number)
 	finish(s, &in);
 }
 
+/* The log of a connection may be a new file. */
+static int
+settle_folder(struct store *s, char **ret_error)
+{
+	int r = s->settled ? 0 : store_sync_folder(s->path);
+
+	if (r == 0)
+		return SQLITE_OK;
+	*ret_error = xasprintf("cannot write the folder of %s: %s", s->path, strerror(-r));
+	store_close_db(s);
+	return SQLITE_IOERR;
+}
+
 static int
 settle(struct store *s)
 {
@@ -155,6 +168,9 @@ write_pending(struct store *s, char **ret_error)
 	if (r != SQLITE_OK)
 		return r;
 	errno = 0;
+	r = settle_folder(s, ret_error);
+	if (r != SQLITE_OK)
+		return r;
 	r = settle(s);
 	if (r == SQLITE_OK && s->pending.first)
 		r = commit(s);

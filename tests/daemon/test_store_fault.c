@@ -11,7 +11,7 @@
 
 #include "tests/daemon/store_fixture.h"
 
-static atomic_int syncs, sync_fails, database_fails, sync_takes_ms;
+static atomic_int syncs, sync_fails, database_fails, folder_fails, folder_failures, sync_takes_ms;
 
 /* And not its log. */
 static bool
@@ -25,6 +25,14 @@ is_database(int fd)
 	return n > 3 && memcmp(name + n - 3, ".db", 3) == 0;
 }
 
+static bool
+is_folder(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
 static int
 synced(long call, int fd)
 {
@@ -33,6 +41,11 @@ synced(long call, int fd)
 	if (ms > 0)
 		poll(NULL, 0, ms);
 	if (atomic_load(&sync_fails) || (atomic_load(&database_fails) && is_database(fd))) {
+		errno = EIO;
+		return -1;
+	}
+	if (atomic_load(&folder_fails) && is_folder(fd)) {
+		atomic_fetch_add(&folder_failures, 1);
 		errno = EIO;
 		return -1;
 	}
@@ -233,6 +246,35 @@ START_TEST(disk_that_takes_the_log_only)
 }
 END_TEST
 
+/* After a failure the log may be another file: it counts when its name is on the disk, too. */
+START_TEST(folder_that_is_not_written)
+{
+	static struct numbered_done args[2];
+	struct fixture f;
+	struct watch w = {.f = &f};
+
+	fixture_begin(&f);
+	store_on_state(f.store, on_state, &w);
+	hand_over(&w, args, 0, 1, "");
+	turn_until(&f, &w.acknowledged, 1);
+	w.in_trouble = true;
+	atomic_store(&sync_fails, 1);
+	hand_over(&w, args, 1, 1, "");
+	turn_until(&f, &w.failures, 1);
+	atomic_store(&folder_fails, 1);
+	atomic_store(&sync_fails, 0);
+	turn_until(&f, &w.failures, 2);
+	ck_assert_msg(strstr(w.problem, "folder"), "%s", w.problem);
+	ck_assert_int_gt(atomic_load(&folder_failures), 0);
+	w.in_trouble = false;
+	w.syncs_before = atomic_load(&syncs);
+	atomic_store(&folder_fails, 0);
+	turn_until(&f, &w.acknowledged, 2);
+	assert_counts_to(&f, 2);
+	fixture_end(&f);
+}
+END_TEST
+
 /* The end of a store whose disk fails: it ends, and acknowledges nothing. */
 START_TEST(end_with_a_failing_disk)
 {
@@ -301,9 +343,13 @@ int
 main(void)
 {
 	const TTest *const tests[] = {
-		done_means_synced, slow_disk_commits_together_and_the_loop_goes_on,
-		lying_disk,        end_with_a_failing_disk,
-		full_disk,         disk_that_takes_the_log_only,
+		done_means_synced,
+		slow_disk_commits_together_and_the_loop_goes_on,
+		lying_disk,
+		end_with_a_failing_disk,
+		full_disk,
+		disk_that_takes_the_log_only,
+		folder_that_is_not_written,
 	};
 
 	return run_suite("store-fault", tests, ARRAY_SIZE(tests), 60);
