@@ -220,6 +220,22 @@ open_error(int r)
 	}
 }
 
+/*
+ * It holds the frozen configurations, and with HookEnvironment= perhaps secrets: the group that may
+ * read the sessions asks us instead.  The log takes after the file.  Nothing is opened that exists:
+ * closing it would drop the locks of a connection in this process.
+ */
+static void
+keep_private(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+	if (fd >= 0)
+		close(fd);
+	else if (errno == EEXIST)
+		(void)chmod(path, 0600);
+}
+
 static int
 open_db(struct store *s, char **ret_note)
 {
@@ -227,16 +243,19 @@ open_db(struct store *s, char **ret_note)
 	char *error = NULL;
 	int r = SQLITE_CORRUPT;
 
-	if (lost)
+	if (lost) {
 		error = xstrdup(lost);
-	else
+	} else {
+		keep_private(s->path);
 		r = db_open(s->path, &s->db, &error);
+	}
 	if (r == SQLITE_CORRUPT || r == SQLITE_NOTADB) {
 		int moved = set_aside(s->path, error, ret_note);
 
 		free(error);
 		if (moved < 0)
 			return moved;
+		keep_private(s->path);
 		r = db_open(s->path, &s->db, &error);
 	}
 	free(error);

@@ -786,6 +786,38 @@ START_TEST(empty_file_is_migrated)
 }
 END_TEST
 
+static unsigned
+mode_of(const char *path, const char *end)
+{
+	char *name = xasprintf("%s%s", path, end);
+	struct stat st;
+
+	ck_assert_int_eq(stat(name, &st), 0);
+	free(name);
+	return st.st_mode & 07777;
+}
+
+/* Frozen configurations are in it, with what HookEnvironment= says; an older file is mended. */
+START_TEST(nobody_else_reads_it)
+{
+	struct fixture f;
+
+	umask(022);
+	fixture_begin(&f);
+	commit_and_wait(&f, numbered(1, ""));
+	ck_assert_uint_eq(mode_of(f.path, ""), 0600);
+	ck_assert_uint_eq(mode_of(f.path, "-wal"), 0600);
+	fixture_close(&f);
+	ck_assert_int_eq(chmod(f.path, 0644), 0);
+	fixture_open(&f);
+	commit_and_wait(&f, numbered(2, ""));
+	ck_assert_uint_eq(mode_of(f.path, ""), 0600);
+	ck_assert_uint_eq(mode_of(f.path, "-wal"), 0600);
+	assert_counts_to(&f, 2);
+	fixture_end(&f);
+}
+END_TEST
+
 START_TEST(folder_that_is_not_there)
 {
 	struct fixture f;
@@ -817,6 +849,7 @@ main(void)
 		newer_version_is_left_alone,
 		opening_again_changes_nothing,
 		empty_file_is_migrated,
+		nobody_else_reads_it,
 		folder_that_is_not_there,
 	};
 
