@@ -22,6 +22,8 @@
 #include "daemon/release/marker.h"
 #include "daemon/release/tree.h"
 
+static const char partial_infix[] = ".partial-"; /* .<tag>.partial-<random> */
+
 struct engine {
 	const char *base, *tag;
 	int base_fd, releases_fd; /* owned; -1 unless open */
@@ -88,22 +90,30 @@ make_releases(struct engine *e)
 	return r < 0 ? fail_errno(e->ret_error, r, "cannot make %s/releases", e->base) : 0;
 }
 
-/* What a crash left of an attempt at the same tag; one that is at work holds its lock. */
+static bool
+is_partial(const char *name)
+{
+	return name[0] == '.' && strstr(name, partial_infix) != NULL;
+}
+
+/* What a crash left of an attempt at any tag, which nobody may try again; one that is at work holds
+ * its lock. */
 static void
 remove_partials(const struct engine *e)
 {
-	char *prefix = xasprintf(".%s.partial-", e->tag);
 	struct dirent *d;
 	DIR *dir;
 	int fd;
 
-	if (tree_open(e->releases_fd, "", O_RDONLY | O_DIRECTORY, &fd) < 0 ||
-	    !(dir = fdopendir(fd))) {
-		free(prefix);
+	if (tree_open(e->releases_fd, "", O_RDONLY | O_DIRECTORY, &fd) < 0)
+		return;
+	dir = fdopendir(fd);
+	if (!dir) {
+		close(fd);
 		return;
 	}
 	while ((d = readdir(dir)) != NULL) {
-		if (strncmp(d->d_name, prefix, strlen(prefix)) != 0 ||
+		if (!is_partial(d->d_name) ||
 		    tree_open(e->releases_fd, d->d_name, O_RDONLY | O_DIRECTORY, &fd) < 0)
 			continue;
 		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
@@ -111,29 +121,49 @@ remove_partials(const struct engine *e)
 		close(fd);
 	}
 	closedir(dir);
-	free(prefix);
+}
+
+/* -EAGAIN when another deployment took the new folder for a leftover before it was locked. */
+static int
+make_locked(const struct engine *e, const char *name, int *ret_fd)
+{
+	struct stat mine, named;
+	int fd;
+
+	if (mkdirat(e->releases_fd, name, 0700) < 0)
+		return -errno;
+	fd = openat(e->releases_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? -EAGAIN : -errno;
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &mine) == 0 &&
+	    fstatat(e->releases_fd, name, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    mine.st_ino == named.st_ino && mine.st_dev == named.st_dev) {
+		*ret_fd = fd;
+		return 0;
+	}
+	close(fd);
+	return -EAGAIN;
 }
 
 static int
 make_partial(const struct engine *e, char **ret_name, int *ret_fd)
 {
-	char suffix[9], *name;
-	int fd;
+	char suffix[9], *name = NULL;
+	int r;
 
-	tree_random_name(suffix);
-	name = xasprintf(".%s.partial-%s", e->tag, suffix);
-	if (mkdirat(e->releases_fd, name, 0700) < 0 ||
-	    (fd = openat(e->releases_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
-		int r = fail_errno(e->ret_error, -errno, "cannot make %s/releases/%s", e->base,
-				   name);
-
+	do {
 		free(name);
-		return r;
+		tree_random_name(suffix);
+		name = xasprintf(".%s%s%s", e->tag, partial_infix, suffix);
+		r = make_locked(e, name, ret_fd);
+	} while (r == -EAGAIN || r == -EEXIST);
+	if (r == 0) {
+		*ret_name = name;
+		return 0;
 	}
-	(void)flock(fd, LOCK_EX | LOCK_NB);
-	*ret_name = name;
-	*ret_fd = fd;
-	return 0;
+	fail_errno(e->ret_error, r, "cannot make %s/releases/%s", e->base, name);
+	free(name);
+	return r;
 }
 
 static int
