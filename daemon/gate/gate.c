@@ -51,17 +51,31 @@ finish(struct run *r)
 	free(r);
 }
 
+/* Backup and deployment have no names yet: a command that is named by them is known when it runs.
+ */
+static bool
+known_later(char *const *argv)
+{
+	char *const command[] = {argv[0], NULL};
+
+	return specifiers_use(command, 'b') || specifiers_use(command, 'i');
+}
+
 static void
 gate_hook(struct run *r, char *const *argv, const char *name)
 {
-	char *why = NULL;
+	struct specifiers s = {
+		.environment = r->env->name, .tag = r->tag, .service = r->env->service};
+	char **words, *why = NULL;
 
-	if (!argv)
+	if (!argv || known_later(argv))
 		return;
-	if (hook_check(argv, r->env->working_directory, &why) < 0)
+	words = specifiers_expandv(argv, &s);
+	if (hook_check(words, r->env->working_directory, &why) < 0)
 		report(r, name, false, false, "%s", why);
 	else
-		report(r, name, true, false, "%s can be run", argv[0]);
+		report(r, name, true, false, "%s can be run", words[0]);
+	strv_free(words);
 	free(why);
 }
 

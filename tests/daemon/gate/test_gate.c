@@ -337,6 +337,21 @@ START_TEST(hooks_that_cannot_run)
 }
 END_TEST
 
+START_TEST(hooks_named_by_specifiers)
+{
+	char *folder = xasprintf("%s/production", dir);
+
+	ck_assert_int_eq(mkdir(folder, 0755), 0);
+	write_file("production/v1.2.3.sh", 0755, "#!/bin/sh\n");
+	begin(configure("Deploy=%e/%t.sh\nRollback=%b\nBackupPaths=app\n"), false);
+	store_says("production", 0, true, false, 3);
+	ck_assert(seen.ok);
+	assert_gate("deploy-hook", true, "production/v1.2.3.sh can be run");
+	ck_assert_ptr_null(gate("rollback-hook")); /* nobody knows yet */
+	free(folder);
+}
+END_TEST
+
 START_TEST(users)
 {
 	begin(configure("User=no-such-user\n" HOOKS), true);
@@ -494,6 +509,7 @@ main(void)
 		bad_tag,
 		store_that_does_not_answer,
 		hooks_that_cannot_run,
+		hooks_named_by_specifiers,
 		users,
 		artifacts,
 		metrics_are_there_or_not,
