@@ -151,6 +151,13 @@ within_limits(struct zip *z, int64_t more)
 	return 0;
 }
 
+/* A zip has 32 bits for it, from 1970 on: what lies outside would come back a century away. */
+static time_t
+zip_time(time_t t)
+{
+	return MAX((time_t)0, MIN(t, (time_t)UINT32_MAX));
+}
+
 /* In the C locale libarchive takes names as bytes; in others it marks or converts them.  A file's
  * size is left to be written behind its data: it may still turn out shorter, and then the local
  * header and the central directory would contradict each other. */
@@ -165,7 +172,7 @@ write_header(struct zip *z, const struct stat *st, const char *link)
 	archive_entry_set_mode(ae, st->st_mode & ~(mode_t)07000);
 	archive_entry_set_uid(ae, st->st_uid);
 	archive_entry_set_gid(ae, st->st_gid);
-	archive_entry_set_mtime(ae, st->st_mtim.tv_sec, st->st_mtim.tv_nsec);
+	archive_entry_set_mtime(ae, zip_time(st->st_mtim.tv_sec), st->st_mtim.tv_nsec);
 	if (!S_ISREG(st->st_mode))
 		archive_entry_set_size(ae, 0);
 	if (link)

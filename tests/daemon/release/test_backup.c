@@ -221,6 +221,25 @@ START_TEST(unreadable_is_an_error)
 }
 END_TEST
 
+START_TEST(times_outside_of_what_a_zip_holds)
+{
+	struct timespec before[2] = {{.tv_sec = -1000}, {.tv_sec = -1000}};
+	struct timespec after[2] = {{.tv_sec = 5000000000}, {.tv_sec = 5000000000}};
+	struct backup_made made;
+	struct stat st;
+
+	put_text("root/app/late", "x");
+	ck_assert_int_eq(utimensat(AT_FDCWD, "root/app/one", before, 0), 0);
+	ck_assert_int_eq(utimensat(AT_FDCWD, "root/app/late", after, 0), 0);
+	expect_ok(create("backups/b.zip", app_paths, &made));
+	expect_ok(backup_restore("backups/b.zip", made.sha256, "root", app_paths, NULL, &error));
+	ck_assert_int_eq(stat("root/app/one", &st), 0);
+	ck_assert_int_eq(st.st_mtime, 0);
+	ck_assert_int_eq(stat("root/app/late", &st), 0);
+	ck_assert_int_eq(st.st_mtime, UINT32_MAX);
+}
+END_TEST
+
 /* What no restore would take is refused before a byte of it is read, also when it comes last. */
 START_TEST(too_much_is_refused_at_once)
 {
@@ -320,6 +339,7 @@ main(void)
 	tcase_add_test(t, paths_name_what_they_mean);
 	tcase_add_test(t, bad_paths_are_refused);
 	tcase_add_test(t, unreadable_is_an_error);
+	tcase_add_test(t, times_outside_of_what_a_zip_holds);
 	tcase_add_test(t, too_much_is_refused_at_once);
 	tcase_add_test(t, leftover_and_older_file_give_way);
 	tcase_add_test(t, cancelled_leaves_nothing);
