@@ -53,12 +53,30 @@ typed(struct out *o, const char *word)
 	return streq(line, word);
 }
 
+/* What would be there then; owned. */
+static char *
+outcome(const struct args *a, const json_t *env)
+{
+	const char *before = jstr_or(jobj(env, "deployment"), "previous_tag", "");
+
+	if (streq(a->command->name, "abort"))
+		return xstrdup("it would end here");
+	if (streq(a->command->name, "deploy"))
+		return xasprintf("%s would replace it", a->value[OPT_TAG]);
+	if (given(a, OPT_TO))
+		return xasprintf("%s would be put back", a->value[OPT_TO]);
+	if (given(a, OPT_BACKUP))
+		return xasprintf("the backup %s would be restored", a->value[OPT_BACKUP]);
+	return xasprintf("what was there before%s%s%s would be put back", *before ? " (" : "",
+			 before, *before ? ")" : "");
+}
+
 /* The environment's own name is what the operator types: the wrong window shows itself. */
 static int
 confirm(struct client *c, const char *what, const json_t *env)
 {
 	const char *word = jstr_or(env, "environment", "yes");
-	char phrase[HEADLINE_MAX];
+	char phrase[HEADLINE_MAX], *next;
 
 	if (given(c->args, OPT_YES) || given(c->args, OPT_FORCE))
 		return EXIT_OK;
@@ -70,9 +88,11 @@ confirm(struct client *c, const char *what, const json_t *env)
 		out_hint(&c->out, "to do it without being asked: --yes");
 		return EXIT_USAGE;
 	}
-	out_hint(&c->out, "%s of %s/%s: %s is there now; %s", what, jstr_or(env, "service", "?"),
-		 word, jstr_or(env, "release", "nothing known"),
-		 status_phrase(phrase, env, now_realtime()));
+	next = outcome(c->args, env);
+	out_hint(&c->out, "%s of %s/%s: %s is there now; %s; %s", what,
+		 jstr_or(env, "service", "?"), word, jstr_or(env, "release", "nothing known"),
+		 status_phrase(phrase, env, now_realtime()), next);
+	free(next);
 	if (typed(&c->out, word))
 		return EXIT_OK;
 	out_error(&c->out, "not confirmed; nothing was done");
@@ -170,6 +190,24 @@ dry_run(struct client *c, json_t *answer)
 	return jbool(answer, "ok") ? EXIT_OK : EXIT_FAILED;
 }
 
+/* A live deployment is not replaced by accident.  Without a terminal the option says enough: what
+ * is deployed is watched and taken back in any case. */
+static int
+confirm_supersede(struct client *c, const struct args *a)
+{
+	json_t *doc = NULL, *env = NULL;
+	int code;
+
+	if (!given(a, OPT_SUPERSEDE) || given(a, OPT_DRY_RUN) || given(a, OPT_YES) ||
+	    given(a, OPT_FORCE) || !isatty(STDIN_FILENO))
+		return EXIT_OK;
+	code = find_environment(c, a->value[OPT_SERVICE], a->value[OPT_ENV], &doc, &env);
+	if (code == EXIT_OK && jbool(jobj(env, "deployment"), "live"))
+		code = confirm(c, "replacing the deployment", env);
+	json_decref(doc);
+	return code;
+}
+
 int
 cmd_deploy(struct client *c, const struct args *a)
 {
@@ -183,6 +221,9 @@ cmd_deploy(struct client *c, const struct args *a)
 			  "trail");
 		return EXIT_USAGE;
 	}
+	code = confirm_supersede(c, a);
+	if (code != EXIT_OK)
+		return code;
 	body = json_object();
 	put(body, "service", a->value[OPT_SERVICE]);
 	put(body, "environment", a->value[OPT_ENV]);
@@ -214,6 +255,26 @@ put_path(json_t *body, const char *key, const char *path)
 	free(here);
 }
 
+/* The daemon knows the environment, and says "not found" because nothing was ever deployed there.
+ */
+static bool
+nothing_deployed(struct client *c, const struct args *a)
+{
+	char *path = api_path("/v1/status", a->value[OPT_SERVICE], a->value[OPT_ENV]);
+	struct failure f = {0};
+	json_t *doc = NULL, *envs;
+	bool nothing = false;
+
+	if (api_try(c, "GET", path, NULL, ACT_TIMEOUT_S, &doc, &f) < 0)
+		failure_done(&f);
+	envs = jarr(doc, "environments");
+	if (json_array_size(envs) == 1)
+		nothing = !jobj(json_array_get(envs, 0), "deployment");
+	json_decref(doc);
+	free(path);
+	return nothing;
+}
+
 int
 cmd_rollback(struct client *c, const struct args *a)
 {
@@ -240,6 +301,8 @@ cmd_rollback(struct client *c, const struct args *a)
 	code = api_post(c, "/v1/rollbacks", body, ACT_TIMEOUT_S, &answer);
 	if (code == EXIT_OK)
 		code = begun(c, answer, after, EXIT_OK);
+	else if (code == EXIT_UNKNOWN && nothing_deployed(c, a))
+		code = EXIT_NOTHING;
 	json_decref(answer);
 	return code;
 }
@@ -279,10 +342,12 @@ abort_by_id(struct client *c, const char *id, char **ret_id)
 		return EXIT_USAGE;
 	}
 	*ret_id = xstrdup(id);
-	if (given(c->args, OPT_YES))
-		return EXIT_OK;
 	code = api_get(c, &doc, "/v1/deployments/%s", id);
-	if (code == EXIT_OK && !streq(jstr_or(doc, "state", ""), "queued")) {
+	if (code == EXIT_OK && json_is_false(json_object_get(doc, "live"))) {
+		out_error(&c->out, "%s has ended (%s): there is nothing to abort", id,
+			  jstr_or(doc, "state", "?"));
+		code = EXIT_FAILED;
+	} else if (code == EXIT_OK && !streq(jstr_or(doc, "state", ""), "queued")) {
 		env = json_pack("{s:s, s:s, s:s, s:O}", "service", jstr_or(doc, "service", "?"),
 				"environment", jstr_or(doc, "environment", "?"), "release",
 				jstr_or(doc, "previous_tag", "nothing known"), "deployment", doc);

@@ -17,19 +17,13 @@ static const struct {
 	const char *kind;
 	int exit;
 } kinds[] = {
-	{"bad-request", EXIT_USAGE},
-	{"denied", EXIT_DENIED},
-	{"not-found", EXIT_UNKNOWN},
-	{"method-not-allowed", EXIT_FAILED},
-	{"busy", EXIT_FAILED},
-	{"refused", EXIT_FAILED},
-	{"gates-failed", EXIT_FAILED},
-	{"too-large", EXIT_FAILED},
-	{"timeout", EXIT_UNREACHABLE},
-	{"overloaded", EXIT_UNREACHABLE},
-	{"read-only", EXIT_FAILED},
-	{"internal", EXIT_FAILED},
-	{"unreachable", EXIT_UNREACHABLE},
+	{"bad-request", EXIT_USAGE},   {"denied", EXIT_DENIED},
+	{"not-found", EXIT_UNKNOWN},   {"method-not-allowed", EXIT_FAILED},
+	{"busy", EXIT_FAILED},         {"refused", EXIT_FAILED},
+	{"gates-failed", EXIT_FAILED}, {"too-large", EXIT_FAILED},
+	{"timeout", EXIT_UNREACHABLE}, {"overloaded", EXIT_UNREACHABLE},
+	{"read-only", EXIT_FAILED},    {"stopping", EXIT_UNREACHABLE},
+	{"internal", EXIT_FAILED},     {"unreachable", EXIT_UNREACHABLE},
 };
 
 int
@@ -101,10 +95,12 @@ failure_from_errno(struct failure *f, const char *socket, int error)
 	case ETIMEDOUT:
 		failure_set(f, EXIT_UNREACHABLE, true, "timeout",
 			    xasprintf("dhashd does not answer at %s", socket));
+		f->unsure = true;
 		break;
 	case ECONNRESET:
 		failure_set(f, EXIT_UNREACHABLE, true, "unreachable",
 			    xstrdup("dhashd closed the connection before it had answered"));
+		f->unsure = true;
 		break;
 	case EFBIG:
 		failure_set(f, EXIT_FAILED, false, "too-large",
@@ -129,7 +125,8 @@ failure_from_answer(struct failure *f, long status, const char *body, size_t len
 
 	if (error && jstr(error, "message")) {
 		f->exit = api_exit_code(jstr(error, "kind"), status);
-		f->away = false;
+		/* Too busy, or on its way down: who waits, waits on. */
+		f->away = f->exit == EXIT_UNREACHABLE;
 		f->error = json;
 		return;
 	}
@@ -143,17 +140,18 @@ static void
 hint(struct client *c, const struct failure *f)
 {
 	const char *kind = failure_kind(f), *name = c->args->command->name;
+	const json_t *detail = jobj(jobj(f->error, "error"), "detail");
 	struct out *o = &c->out;
 
-	if (streq(kind, "unreachable") && f->away)
+	if (streq(kind, "unreachable") && f->away && !f->unsure)
 		out_hint(o, "to start it: systemctl start dhashd; another socket: --socket PATH");
 	else if (f->exit == EXIT_DENIED)
 		out_hint(o,
 			 "join group dhash to look and group dhash-operators to act (then log in "
 			 "again), or be root");
 	else if (streq(kind, "busy") && streq(name, "deploy"))
-		out_hint(o,
-			 "to follow it: dhash watch ID; to replace it: dhash deploy --supersede");
+		out_hint(o, "to follow it: dhash watch %s; to replace it: dhash deploy --supersede",
+			 jstr_or(detail, "deployment", "ID"));
 	else if (streq(kind, "gates-failed") && streq(name, "deploy"))
 		out_hint(o, "to override the gates: dhash deploy --force --reason TEXT");
 	else if (streq(kind, "refused") && streq(name, "abort"))
@@ -162,7 +160,7 @@ hint(struct client *c, const struct failure *f)
 		out_hint(o, "what is guarded: dhash status; what was deployed: dhash history");
 	else if (streq(kind, "read-only"))
 		out_hint(o, "dhashd cannot write its state: journalctl -u dhashd says why");
-	else if (streq(kind, "overloaded") || streq(kind, "timeout"))
+	else if (streq(kind, "overloaded") || streq(kind, "timeout") || f->unsure)
 		out_hint(o, "try again in a moment; journalctl -u dhashd may say more");
 }
 
@@ -231,13 +229,16 @@ api_try(struct client *c, const char *method, const char *path, json_t *body, un
 }
 
 static int
-reported(struct client *c, int r, struct failure *f)
+reported(struct client *c, int r, struct failure *f, bool changes)
 {
 	int code;
 
 	if (r == 0)
 		return EXIT_OK;
 	code = failure_report(c, f);
+	if (changes && f->unsure)
+		out_hint(&c->out, "it may have been carried out all the same: look at dhash status "
+				  "before asking again");
 	failure_done(f);
 	return code;
 }
@@ -257,7 +258,19 @@ api_get(struct client *c, json_t **ret, const char *fmt, ...)
 		return EXIT_FAILED;
 	r = api_try(c, "GET", path, NULL, GET_TIMEOUT_S, ret, &f);
 	free(path);
-	return reported(c, r, &f);
+	return reported(c, r, &f, false);
+}
+
+int
+api_known(struct client *c, const char *service, const char *environment)
+{
+	char *path = api_path("/v1/status", service, environment);
+	json_t *doc = NULL;
+	int code = api_get(c, &doc, "%s", path);
+
+	json_decref(doc);
+	free(path);
+	return code;
 }
 
 int
@@ -265,5 +278,5 @@ api_post(struct client *c, const char *path, json_t *body, unsigned timeout_s, j
 {
 	struct failure f = {0};
 
-	return reported(c, api_try(c, "POST", path, body, timeout_s, ret, &f), &f);
+	return reported(c, api_try(c, "POST", path, body, timeout_s, ret, &f), &f, true);
 }

@@ -13,7 +13,8 @@
 
 struct failure {
 	int exit;      /* enum exit_code */
-	bool away;     /* nobody answered: it may come back */
+	bool away;     /* nobody answered, or not now: it may come back */
+	bool unsure;   /* the request went out: whether it was carried out is not known */
 	json_t *error; /* owned: {"error":{"kind","message","detail"}}, always there */
 };
 void failure_done(struct failure *f);
@@ -36,6 +37,9 @@ int api_try(struct client *c, const char *method, const char *path, json_t *body
 /* The same, failures reported: returns an exit code; EXIT_OK means that *ret is there. */
 __attribute__((format(printf, 3, 4))) int
 api_get(struct client *c, json_t **ret, const char *fmt, ...);
+/* EXIT_OK, or why not, reported: whether they are names of something.  An empty list does not tell
+ * "nothing yet" from a name that is misspelt. */
+int api_known(struct client *c, const char *service, const char *environment);
 int api_post(struct client *c, const char *path, json_t *body, unsigned timeout_s, json_t **ret);
 
 /* Fills in a failure of the connection (conn.h) or of an answer that is not 2xx. */

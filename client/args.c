@@ -76,7 +76,7 @@ number_valid(const char *s)
 {
 	size_t n = strspn(s, "0123456789");
 
-	return n > 0 && n < 8 && s[n] == '\0';
+	return n > 0 && n < 8 && s[n] == '\0' && strspn(s, "0") < n;
 }
 
 static int
@@ -108,8 +108,13 @@ check_value(enum opt o, const char *value, char **ret_error)
 		return 0;
 	case OPT_NUMBER:
 		if (!number_valid(value))
+			return wrong(ret_error, xasprintf("--%s: \"%s\" is no number from 1 on",
+							  row->name, value));
+		return 0;
+	case OPT_TEXT:
+		if (!*value)
 			return wrong(ret_error,
-				     xasprintf("--%s: \"%s\" is no number", row->name, value));
+				     xasprintf("--%s is empty: it needs %s", row->name, row->arg));
 		return 0;
 	default:
 		return 0;

@@ -108,23 +108,43 @@ run(const struct args *a)
 	return code;
 }
 
+/* A line that is not understood may still ask for JSON, and its command may be known. */
+static int
+misused(int argc, char *const *argv, const char *error)
+{
+	const struct command *c = NULL;
+	struct out o;
+	bool json = false;
+
+	for (int i = 1; i < argc && !streq(argv[i], "--"); i++) {
+		json = json || streq(argv[i], "--json");
+		for (size_t j = 0; !c && j < commands_len; j++)
+			c = commands[j].run && streq(argv[i], commands[j].name) ? &commands[j]
+										: NULL;
+	}
+	out_init(&o, json);
+	out_error(&o, "%s", error);
+	if (c)
+		out_hint(&o, "dhash help %s lists its options", c->name);
+	else
+		out_hint(&o, "dhash help lists the commands and options");
+	return EXIT_USAGE;
+}
+
 int
 cli_main(int argc, char **argv)
 {
 	struct args a;
-	char *error = NULL, *clean;
+	char *error = NULL;
+	int code;
 
 	if (args_parse(argc, argv, &a, &error) < 0) {
-		clean = str_escape(error);
-		fprintf(stderr, "dhash: %s\ndhash help lists the commands and options\n", clean);
-		free(clean);
+		code = misused(argc, argv, error);
 		free(error);
-		return EXIT_USAGE;
+		return code;
 	}
-	if (!a.command && !given(&a, OPT_HELP)) {
-		fputs("dhash: which command? dhash help lists them\n", stderr);
-		return EXIT_USAGE;
-	}
+	if (!a.command && !given(&a, OPT_HELP))
+		return misused(argc, argv, "which command?");
 	if (given(&a, OPT_HELP))
 		return help(&a, NULL);
 	if (!a.command->run)

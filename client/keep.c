@@ -62,6 +62,23 @@ print_backups(struct out *o, const json_t *backups, bool verified_now)
 	return all_ok;
 }
 
+/* Takes the answer: an empty one may be due to a name that is not known. */
+static int
+told(struct client *c, const struct args *a, json_t *doc, bool verified_now)
+{
+	int code = EXIT_OK;
+
+	if (json_array_size(jarr(doc, "backups")) == 0)
+		code = api_known(c, a->value[OPT_SERVICE], a->value[OPT_ENV]);
+	if (code == EXIT_OK) {
+		out_json(&c->out, doc);
+		if (!print_backups(&c->out, jarr(doc, "backups"), verified_now))
+			code = EXIT_FAILED;
+	}
+	json_decref(doc);
+	return code;
+}
+
 static int
 backups_verify(struct client *c, const struct args *a)
 {
@@ -74,13 +91,7 @@ backups_verify(struct client *c, const struct args *a)
 		json_object_set_new(body, "environment", json_string(a->value[OPT_ENV]));
 	/* Hashing them takes as long as it takes. */
 	code = api_post(c, "/v1/backups/verify", body, 0, &doc);
-	if (code != EXIT_OK)
-		return code;
-	out_json(&c->out, doc);
-	if (!print_backups(&c->out, jarr(doc, "backups"), true))
-		code = EXIT_FAILED;
-	json_decref(doc);
-	return code;
+	return code == EXIT_OK ? told(c, a, doc, true) : code;
 }
 
 int
@@ -100,12 +111,7 @@ cmd_backups(struct client *c, const struct args *a)
 	path = api_path("/v1/backups", a->value[OPT_SERVICE], a->value[OPT_ENV]);
 	code = api_get(c, &doc, "%s", path);
 	free(path);
-	if (code != EXIT_OK)
-		return code;
-	out_json(&c->out, doc);
-	print_backups(&c->out, jarr(doc, "backups"), false);
-	json_decref(doc);
-	return EXIT_OK;
+	return code == EXIT_OK ? told(c, a, doc, false) : code;
 }
 
 /* --- config check ---------------------------------------------------------------------------- */

@@ -72,6 +72,7 @@ out_json(struct out *o, const json_t *document)
 
 	if (!o->json)
 		return;
+	o->told = true;
 	/* On a terminal it is read by people, and must not carry anything that a terminal obeys. */
 	if (isatty(STDOUT_FILENO))
 		flags |= JSON_INDENT(2) | JSON_ENSURE_ASCII;
@@ -243,34 +244,52 @@ out_progress(struct out *o, const char *fmt, ...)
 /* --- standard error -------------------------------------------------------------------------- */
 
 static void
-put_error(struct out *o, const char *prefix, const char *fmt, va_list ap)
+put_error(struct out *o, const char *prefix, const char *text)
 {
-	char *text = format_escaped(fmt, ap);
-
 	clear_progress(o);
 	fflush(stdout);
 	fprintf(stderr, "%s%s\n", prefix, text);
-	free(text);
+}
+
+/* What went wrong in the client itself, as a document like the daemon's. */
+static void
+error_document(struct out *o, const char *text)
+{
+	json_t *doc;
+
+	if (!o->json || o->told)
+		return;
+	doc = json_pack("{s:{s:s, s:s, s:n}}", "error", "kind", "client", "message", text,
+			"detail");
+	out_json(o, doc);
+	json_decref(doc);
 }
 
 void
 out_error(struct out *o, const char *fmt, ...)
 {
 	va_list ap;
+	char *text;
 
 	va_start(ap, fmt);
-	put_error(o, "dhash: ", fmt, ap);
+	text = format_escaped(fmt, ap);
 	va_end(ap);
+	error_document(o, text);
+	put_error(o, "dhash: ", text);
+	free(text);
 }
 
 void
 out_hint(struct out *o, const char *fmt, ...)
 {
 	va_list ap;
+	char *text;
 
 	va_start(ap, fmt);
-	put_error(o, "", fmt, ap);
+	text = format_escaped(fmt, ap);
 	va_end(ap);
+	put_error(o, "", text);
+	free(text);
 }
 
 /* --- tables ---------------------------------------------------------------------------------- */

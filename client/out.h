@@ -26,6 +26,7 @@ struct out {
 	bool terminal; /* standard output is one that can redraw a line */
 	bool colour;
 	bool transient; /* a progress line stands there, to be cleared first */
+	bool told;      /* a document was printed: errors add none */
 	unsigned width; /* of the terminal, or 100 */
 };
 
@@ -58,7 +59,8 @@ void out_end(struct out *o);
 /* On a terminal, a line that the next output replaces; elsewhere nothing. */
 __attribute__((format(printf, 2, 3))) void out_progress(struct out *o, const char *fmt, ...);
 
-/* Standard error, "dhash: …", in both modes. */
+/* Standard error, "dhash: …", in both modes; in JSON mode an error document on standard output too,
+ * unless one has been printed. */
 __attribute__((format(printf, 2, 3))) void out_error(struct out *o, const char *fmt, ...);
 /* The same without a prefix: hints, and news about the waiting. */
 __attribute__((format(printf, 2, 3))) void out_hint(struct out *o, const char *fmt, ...);

@@ -181,7 +181,7 @@ status_progress(struct out *o, const json_t *env, usec_t now)
 {
 	char phrase[HEADLINE_MAX], text[HEADLINE_MAX], span[TEXT_MAX];
 	int64_t next = jint(env, "next_sample_ms", -1);
-	const json_t *rule = rule_to_watch(env);
+	const json_t *rule = status_rolling_back(env) ? NULL : rule_to_watch(env);
 	char *last, *shown;
 	enum style s;
 
@@ -245,6 +245,8 @@ cmd_status(struct client *c, const struct args *a)
 	out_json(&c->out, doc);
 	print_all(&c->out, doc, jarr(doc, "environments"));
 	code = status_exit_code(jarr(doc, "environments"));
+	if (streq(jstr_or(jobj(doc, "daemon"), "state", ""), "read-only"))
+		code = EXIT_FAILED; /* it watches, and can decide nothing */
 	if ((service || env) && json_array_size(jarr(doc, "environments")) == 0)
 		code = EXIT_UNKNOWN;
 	json_decref(doc);

@@ -17,6 +17,9 @@ char *status_phrase(char buf[HEADLINE_MAX], const json_t *env, usec_t now);
 /* "12.4% of 1,240 requests (limit 10% for 5min; over for 2min 10s); fires in 2min 50s" */
 char *status_rule(char buf[HEADLINE_MAX], const json_t *rule);
 
+/* What was deployed is being taken back: no rule is asked meanwhile. */
+bool status_rolling_back(const json_t *env);
+
 /* The verdict as one word in capitals, and how it is coloured. */
 const char *status_verdict(const json_t *env, enum style *ret_style);
 

@@ -63,6 +63,14 @@ status_phrase(char buf[HEADLINE_MAX], const json_t *env, usec_t now)
 	return buf;
 }
 
+bool
+status_rolling_back(const json_t *env)
+{
+	const char *state = jstr_or(jobj(env, "deployment"), "state", "");
+
+	return strncmp(state, "rolling-back", 12) == 0 || streq(state, "verifying");
+}
+
 const char *
 status_verdict(const json_t *env, enum style *ret_style)
 {
@@ -76,6 +84,11 @@ status_verdict(const json_t *env, enum style *ret_style)
 		{"blind", "BLIND", STYLE_WARN},
 	};
 
+	/* No rule is asked then, and "healthy" would be read as good news. */
+	if (status_rolling_back(env)) {
+		*ret_style = STYLE_BAD;
+		return "ROLLING BACK";
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(verdicts); i++)
 		if (is(env, "verdict", verdicts[i].name)) {
 			*ret_style = verdicts[i].style;
@@ -174,7 +187,7 @@ degraded(const json_t *env)
 	size_t i;
 
 	if (is(env, "verdict", "breached") || is(env, "verdict", "suspect") ||
-	    is(jobj(env, "deployment"), "state", "rollback-failed"))
+	    is(jobj(env, "deployment"), "state", "rollback-failed") || status_rolling_back(env))
 		return true;
 	json_array_foreach(jarr(env, "alerts"), i,
 			   alert) if (is(alert, "level", "critical")) return true;

@@ -288,8 +288,12 @@ cmd_history(struct client *c, const struct args *a)
 					: "?limit=",
 		       limit ? limit : "");
 	free(path);
-	if (code != EXIT_OK)
+	if (code == EXIT_OK && json_array_size(jarr(doc, "deployments")) == 0)
+		code = api_known(c, service, env);
+	if (code != EXIT_OK) {
+		json_decref(doc);
 		return code;
+	}
 	out_json(&c->out, doc);
 	for (i = 0; i < ARRAY_SIZE(titles); i++)
 		table_add(&t, titles[i]);

@@ -118,15 +118,18 @@ watch_all(struct client *c, const struct args *a)
 		.client = c,
 		.service = a->value[OPT_SERVICE],
 		.environment = a->value[OPT_ENV],
-		.after = follow_position(c),
 		.deadline = follow_deadline(a),
 		.ndjson = true,
 	};
 	bool detached;
-	int code;
+	int code = api_known(c, f.service, f.environment);
 
-	out_line(&c->out, STYLE_DIM, "waiting for what happens%s%s; Ctrl-C ends it",
-		 f.environment ? " on " : "", f.environment ? f.environment : "");
+	if (code != EXIT_OK)
+		return code;
+	f.after = follow_position(c);
+	out_line(&c->out, STYLE_DIM, "waiting for what happens%s%s%s%s; Ctrl-C ends it",
+		 f.service || f.environment ? " on " : "", f.service ? f.service : "",
+		 f.service && f.environment ? "/" : "", f.environment ? f.environment : "");
 	fflush(stdout);
 	code = follow_run(&f, &detached);
 	follow_done(&f);

@@ -1,57 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every command of the real client against canned documents of dhash-protocol(7). */
 
+#include "tests/client/documents.h"
 #include "tests/client/fake.h"
-
-#define DEPLOYMENT(state, label, more)                                                             \
-	"{\"id\":\"deploy-20240101-120000\",\"service\":\"dhash\",\"environment\":\"production\"," \
-	"\"tag\":\"v1.1.0\",\"previous_tag\":\"v1.0.0\",\"lead\":\"@ops\",\"actor_uid\":1000,"     \
-	"\"forced\":false,\"reason\":null,\"state\":\"" state "\",\"label\":\"" label              \
-	"\",\"outcome\":\"as it went\",\"created_at\":\"2024-01-01T12:00:00.000Z\","               \
-	"\"entered_at\":\"2024-01-01T12:00:09.000Z\",\"ended_at\":\"2024-01-01T12:16:40."          \
-	"000Z\"" more "}"
-#define EVIDENCE                                                                                   \
-	"{\"rule\":\"error-rate\",\"limit\":0.1,\"hold_ms\":300000,\"failures\":0,"                \
-	"\"failures_limit\":0,\"value\":0.124,\"lower\":0.11,\"upper\":0.14,\"requests\":1240,"    \
-	"\"bad\":154,\"samples\":5,\"since_ms\":130000,\"lasted_ms\":130000,\"text\":\"error "     \
-	"rate "                                                                                    \
-	"12.4%: over the limit\"}"
-#define ENVIRONMENT(verdict, alerts, deployment)                                                   \
-	"{\"service\":\"dhash\",\"environment\":\"production\",\"description\":\"d\",\"release\":" \
-	"\"v1.1.0\",\"deployment\":" deployment ",\"verdict\":\"" verdict                          \
-	"\",\"phase\":{\"name\":"                                                                  \
-	"\"critical\",\"left_ms\":750000,\"index\":0,\"count\":3},\"next_sample_ms\":18000,"       \
-	"\"health\":{\"result\":\"ok\",\"at\":\"2024-01-01T12:00:00.000Z\",\"detail\":null},"      \
-	"\"rules\":[{\"rule\":\"health\",\"mode\":\"enforce\",\"armed\":true,\"verdict\":"         \
-	"\"healthy\",\"evidence\":{\"rule\":\"health\",\"failures\":0,\"failures_limit\":3}},"     \
-	"{\"rule\":\"error-rate\",\"mode\":\"enforce\",\"armed\":true,\"verdict\":\"suspect\","    \
-	"\"evidence\":" EVIDENCE                                                                   \
-	"},{\"rule\":\"infrastructure\",\"mode\":\"off\",\"armed\":false}],"                       \
-	"\"coverage\":[{\"phase\":\"critical\",\"observed_ms\":147000,\"elapsed_ms\":150000,"      \
-	"\"ratio\":0.98},{\"phase\":\"stability\",\"observed_ms\":0,\"elapsed_ms\":0,\"ratio\":"   \
-	"null}]"                                                                                   \
-	",\"alerts\":[" alerts "],\"asks\":{\"scenario\":\"high error rate\",\"advice\":"          \
-	"\"investigate, prepare rollback, within 5min\"}}"
-#define STATUS(environments)                                                                       \
-	"{\"service_count\":1,\"environments\":[" environments                                     \
-	"],\"daemon\":{\"version\":\"0.1.0\",\"uptime_ms\":1,\"state\":\"running\",\"problem\":"   \
-	"null}}"
-#define WATCHING                                                                                   \
-	"{\"id\":\"deploy-20240101-120000\",\"tag\":\"v1.1.0\",\"state\":\"watching\",\"label\":"  \
-	"\"watching\",\"live\":true,\"lead\":\"@ops\",\"entered_at\":\"2024-01-01T12:00:09."       \
-	"000Z\"}"
-#define CRITICAL                                                                                   \
-	"{\"cause\":\"error-rate\",\"level\":\"critical\",\"raised_at\":\"2024-01-01T12:00:00."    \
-	"000Z\","                                                                                  \
-	"\"text\":\"a rollback rule is past half\"}"
-#define EVENT(seq, kind, state, text)                                                              \
-	"{\"seq\":" #seq ",\"at\":\"2024-01-01T12:00:0" #seq ".000Z\",\"service\":\"dhash\","      \
-	"\"environment\":\"production\",\"deployment\":\"deploy-20240101-120000\",\"tag\":\"v1.1." \
-	"0\","                                                                                     \
-	"\"kind\":\"" kind "\",\"level\":\"info\",\"rule\":null,\"state\":\"" state                \
-	"\",\"text\":\"" text "\"}\n"
-#define ID "deploy-20240101-120000"
-#define BEGUN "{\"id\":\"" ID "\",\"state\":\"queued\"}"
 
 static struct ran ran;
 
@@ -90,6 +41,10 @@ static const struct {
 	 1, "rollback of v1.1.0 failed"},
 	{STATUS(ENVIRONMENT("healthy", "", DEPLOYMENT("rolled-back", "rolled-back", ""))), 0,
 	 "v1.1.0 rolled back"},
+	{STATUS(ENVIRONMENT("healthy", "", DEPLOYMENT("rolling-back.running", "rolling-back", ""))),
+	 1, "  ROLLING BACK\n"},
+	{STATUS(ENVIRONMENT("healthy", "", DEPLOYMENT("verifying", "verifying", ""))), 1,
+	 "  ROLLING BACK\n"},
 	{STATUS("{\"service\":\"a\",\"environment\":\"b\",\"deployment\":null,\"release\":null,"
 		"\"verdict\":\"healthy\"}"),
 	 3, "nothing deployed yet"},
@@ -98,7 +53,7 @@ static const struct {
 	 1, "\\x1b[31m"},
 	{STATUS(""), 3, "no such environment"},
 	{"{\"environments\":[],\"daemon\":{\"state\":\"read-only\",\"problem\":\"disk is full\"}}",
-	 3, "dhashd is read-only: disk is full"},
+	 1, "dhashd is read-only: disk is full"},
 };
 
 START_TEST(status_codes)
@@ -192,6 +147,7 @@ START_TEST(history_and_show)
 {
 	fake_says((struct canned[]){
 		{"GET /v1/deployments?limit=5", "{\"deployments\":[]}", 0, 0, 0},
+		{"GET /v1/status ", STATUS(""), 0, 0, 0},
 		{"GET /v1/deployments?service=dhash&limit=7",
 		 "{\"deployments\":[" DEPLOYMENT("succeeded", "succeeded", "") "]}", 0, 0, 0},
 		{"GET /v1/deployments/" ID,
@@ -229,6 +185,7 @@ START_TEST(backups)
 		{"GET /v1/backups?environment=production", "{\"backups\":[" BACKUP("") "]}", 0, 0,
 		 0},
 		{"GET /v1/backups ", "{\"backups\":[]}", 0, 0, 0},
+		{"GET /v1/status ", STATUS(""), 0, 0, 0},
 		{"POST /v1/backups/verify HTTP/1.1 {\"environment\":\"production\"}",
 		 "{\"backups\":[" BACKUP(",\"ok\":true,\"text\":\"\"") "]}", 0, 0, 0},
 		{"POST /v1/backups/verify",
@@ -243,6 +200,32 @@ START_TEST(backups)
 	ck_exit(&ran, 1, "backups verify");
 	ck_says(&ran, "/b/dhash-production-1.zip: its digest differs");
 	ck_exit(&ran, 2, "backups burn");
+}
+END_TEST
+
+/* An empty list of what does not exist is not "nothing yet". */
+START_TEST(lists_of_what_does_not_exist)
+{
+	static const char *const lists[] = {
+		"history --env nowhere", "history --service x --limit 3", "backups --env nowhere",
+		"backups verify --env nowhere"};
+
+	fake_says((struct canned[]){
+		{"GET /v1/deployments", "{\"deployments\":[]}", 0, 0, 0},
+		{"GET /v1/backups", "{\"backups\":[]}", 0, 0, 0},
+		{"POST /v1/backups/verify", "{\"backups\":[]}", 0, 0, 0},
+		{"GET /v1/status?",
+		 "{\"error\":{\"kind\":\"not-found\",\"message\":\"unknown environment\"}}", 404, 0,
+		 0},
+		{0}});
+	for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {
+		ck_exit(&ran, 4, lists[i]);
+		ck_says(&ran, "unknown environment");
+		ck_not(&ran, "yet");
+	}
+	ck_exit(&ran, 4, "history --env nowhere --json");
+	ck_assert_int_eq(strncmp(ran.text, "{\"error\"", 8), 0);
+	ck_not(&ran, "\"deployments\"");
 }
 END_TEST
 
@@ -268,73 +251,7 @@ START_TEST(configuration_and_version)
 }
 END_TEST
 
-/* --- acting --- */
-
-START_TEST(deploy_sends_what_was_said)
-{
-	fake_says((struct canned[]){{"POST /v1/deployments", BEGUN, 202, 0, 0}, {0}});
-	ck_exit(&ran, 8,
-		"deploy --env production --tag v1.1.0 --service dhash --lead @ops --supersede "
-		"--force "
-		"--reason \"it is urgent\" --no-wait");
-	ck_assert_str_eq(ran.text, ID "\n");
-	ck_assert(fake_was_asked(
-		"{\"service\":\"dhash\",\"environment\":\"production\",\"tag\":\"v1.1.0\","
-		"\"lead\":\"@ops\",\"reason\":\"it is urgent\",\"force\":true,"
-		"\"supersede\":true}"));
-	ck_exit(&ran, 8, "deploy --env production --tag v1.1.0 --no-wait --json");
-	ck_assert_str_eq(ran.text, "{\"id\": \"" ID "\", \"state\": \"queued\"}\n");
-}
-END_TEST
-
-START_TEST(dry_run)
-{
-	fake_says((struct canned[]){
-		{"POST /v1/deployments",
-		 "{\"dry_run\":true,\"ok\":true,\"gates\":[{\"name\":\"hooks\",\"ok\":true,"
-		 "\"text\":"
-		 "\"executable\"}],\"plan\":[\"back up\",\"run scripts/deploy_dhash.sh\"]}",
-		 200, 0, 1},
-		{"POST /v1/deployments",
-		 "{\"dry_run\":true,\"ok\":false,\"gates\":[{\"name\":\"hooks\",\"ok\":false,"
-		 "\"text\":"
-		 "\"not executable\"}],\"plan\":[]}",
-		 200, 0, 1},
-		{0}});
-	ck_exit(&ran, 0, "deploy --env production --tag v1 --dry-run");
-	ck_says(&ran, "passes  hooks: executable");
-	ck_says(&ran, "2. run scripts/deploy_dhash.sh");
-	ck_assert(fake_was_asked("\"dry_run\":true"));
-	ck_exit(&ran, 1, "deploy --env production --tag v1 --dry-run");
-	ck_says(&ran, "FAILS   hooks: not executable");
-}
-END_TEST
-
-static const struct {
-	const char *error;
-	int status, code;
-	const char *says;
-} refusals[] = {
-	{"{\"error\":{\"kind\":\"busy\",\"message\":\"held by " ID "\"}}", 409, 1, "--supersede"},
-	{"{\"error\":{\"kind\":\"gates-failed\",\"message\":\"staging first\"}}", 412, 1,
-	 "--force --reason"},
-	{"{\"error\":{\"kind\":\"not-found\",\"message\":\"no environment x\"}}", 404, 4,
-	 "dhash status"},
-	{"{\"error\":{\"kind\":\"read-only\",\"message\":\"disk\"}}", 503, 1, "journalctl"},
-	{"{\"error\":{\"kind\":\"bad-request\",\"message\":\"which service?\"}}", 400, 2,
-	 "which service?"},
-};
-
-START_TEST(deploy_refused)
-{
-	struct canned rows[] = {
-		{"POST /v1/deployments", refusals[_i].error, refusals[_i].status, 0, 0}, {0}};
-
-	fake_says(rows);
-	ck_exit(&ran, refusals[_i].code, "deploy --env production --tag v1");
-	ck_says(&ran, refusals[_i].says);
-}
-END_TEST
+/* --- waiting --- */
 
 static const struct {
 	const char *state;
@@ -435,6 +352,9 @@ START_TEST(rides_out_a_restart)
 		{"GET /v1/events?after=0&follow=1", EVENT(1, "phase", "watching", "phase critical"),
 		 0, STREAM_END, 0},
 		{"GET /v1/deployments/" ID, NULL, 0, ABRUPT, 2},
+		{"GET /v1/deployments/" ID,
+		 "{\"error\":{\"kind\":\"overloaded\",\"message\":\"too many connections\"}}", 503,
+		 0, 1},
 		{"GET /v1/deployments/" ID, DEPLOYMENT("watching", "watching", ""), 0, 0, 1},
 		{"GET /v1/deployments/" ID, DEPLOYMENT("succeeded", "succeeded", ""), 0, 0, 0},
 		{"GET /v1/events?after=1&follow=1",
@@ -487,7 +407,10 @@ START_TEST(watch_from_now_on)
 		{"GET /v1/status?environment=production",
 		 STATUS(ENVIRONMENT("healthy", "", DEPLOYMENT("succeeded", "succeeded", ""))), 0, 0,
 		 0},
+		{"GET /v1/status ", STATUS(""), 0, 0, 0},
 		{0}});
+	ck_exit(&ran, 4, "watch --service nowhere");
+	ck_not(&ran, "waiting");
 	client_start(&ran, false, NULL, "watch");
 	ck_assert(client_says(&ran, "elsewhere"));
 	ck_says(&ran, "dhash/production            new \\x1b]0;title");
@@ -501,64 +424,6 @@ START_TEST(watch_from_now_on)
 	ck_says(&ran, "{\"seq\":4,");
 	ck_not(&ran, "heartbeat");
 	ck_exit(&ran, 2, "watch " ID " --env production");
-}
-END_TEST
-
-/* --- confirmation --- */
-
-static const struct {
-	const char *words, *typed;
-	int code;
-	bool done;
-} answers[] = {
-	{"rollback --env production --no-wait", "production\n", 8, true},
-	{"rollback --env production --no-wait", "yes\n", 1, false},
-	{"rollback --env production --no-wait", "\004", 1, false},
-	{"abort " ID, "production\n", 0, true},
-	{"abort " ID, "staging\n", 1, false},
-	{"abort --env production", "production\n", 0, true},
-};
-
-START_TEST(asks_on_a_terminal)
-{
-	struct canned rows[] = {
-		{"GET /v1/status?environment=production",
-		 STATUS(ENVIRONMENT("suspect", "", WATCHING)), 0, 0, 0},
-		{"GET /v1/deployments/" ID, DEPLOYMENT("watching", "watching", ""), 0, 0, 0},
-		{"POST ", BEGUN, 0, 0, 0},
-		{0}};
-
-	fake_says(rows);
-	client_start(&ran, true, NULL, answers[_i].words);
-	ck_assert(client_says(&ran, "Type production to go on: "));
-	ck_assert_int_gt(write(ran.out, answers[_i].typed, strlen(answers[_i].typed)), 0);
-	ck_assert_int_eq(client_end(&ran), answers[_i].code);
-	ck_assert_int_eq(fake_was_asked("POST"), answers[_i].done);
-	if (!answers[_i].done)
-		ck_says(&ran, "nothing was done");
-}
-END_TEST
-
-START_TEST(refuses_without_a_terminal)
-{
-	fake_says((struct canned[]){
-		{"GET /v1/status", STATUS(ENVIRONMENT("suspect", "", WATCHING)), 0, 0, 0},
-		{"GET /v1/deployments/" ID, DEPLOYMENT("queued", "queued", ""), 0, 0, 0},
-		{"POST ", BEGUN, 0, 0, 0},
-		{0}});
-	ck_exit(&ran, 2, "rollback --env production --no-wait");
-	ck_says(&ran, "--yes");
-	ck_exit(&ran, 2, "abort --env production");
-	ck_assert(!fake_was_asked("POST"));
-	ck_exit(&ran, 0, "abort " ID " --reason wrong"); /* still queued */
-	ck_assert(fake_was_asked("/abort HTTP/1.1 {\"reason\":\"wrong\"}"));
-	ck_exit(&ran, 8, "rollback --env production --force --to v0.9.0 --no-wait");
-	ck_assert(fake_was_asked(
-		"{\"environment\":\"production\",\"to\":\"v0.9.0\",\"force\":true}"));
-	ck_exit(&ran, 8, "rollback --env production --yes --backup /b/x.zip --no-wait");
-	ck_assert(fake_was_asked("\"backup\":\"/b/x.zip\""));
-	ck_exit(&ran, 8, "rollback --env production --yes --backup y.zip --no-wait");
-	ck_assert(fake_was_asked("/y.zip\"") && !fake_was_asked("\"backup\":\"y.zip\""));
 }
 END_TEST
 
@@ -577,12 +442,22 @@ START_TEST(usage)
 		{"abort x --env y", "needs a deployment's id"},
 		{"status \"a b\"", "is no name"},
 		{"\"sta\033[2Jtus\"", "\\x1b"},
+		{"history --limit 0", "is no number from 1 on"},
+		{"deploy --env production --tag v1 --lead=", "--lead is empty: it needs NAME"},
+		{"deploy --env production", "dhash help deploy lists its options"},
+		{"", "which command?"},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
 		ck_exit(&ran, 2, wrong[i].words);
 		ck_says(&ran, wrong[i].says);
 	}
+	/* Programs get a document for what the client itself refuses. */
+	ck_exit(&ran, 2, "deploy --json --env production");
+	ck_assert_int_eq(strncmp(ran.text, "{\"error\": {\"kind\": \"client\"", 27), 0);
+	ck_says(&ran, "}}\ndhash: deploy needs --tag TAG\n");
+	ck_exit(&ran, 2, "abort --json");
+	ck_assert_int_eq(strncmp(ran.text, "{\"error\": {\"kind\": \"client\"", 27), 0);
 	ck_assert_str_eq(fake.seen, "");
 	ck_exit(&ran, 0, "--help");
 	ck_says(&ran, "rollback");
@@ -612,18 +487,14 @@ main(void)
 	tcase_add_test(t, explain);
 	tcase_add_test(t, history_and_show);
 	tcase_add_test(t, backups);
+	tcase_add_test(t, lists_of_what_does_not_exist);
 	tcase_add_test(t, configuration_and_version);
-	tcase_add_test(t, deploy_sends_what_was_said);
-	tcase_add_test(t, dry_run);
-	tcase_add_loop_test(t, deploy_refused, 0, ARRAY_SIZE(refusals));
 	tcase_add_loop_test(t, waits_for_the_end, 0, ARRAY_SIZE(ends));
 	tcase_add_test(t, timeout_detaches);
 	tcase_add_test(t, interrupt_detaches);
 	tcase_add_test(t, rides_out_a_restart);
 	tcase_add_test(t, rides_out_a_missing_socket);
 	tcase_add_test(t, watch_from_now_on);
-	tcase_add_loop_test(t, asks_on_a_terminal, 0, ARRAY_SIZE(answers));
-	tcase_add_test(t, refuses_without_a_terminal);
 	tcase_add_test(t, usage);
 	suite_add_tcase(s, t);
 	sr = srunner_create(s);
