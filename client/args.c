@@ -194,6 +194,8 @@ args_parse(int argc, char *const *argv, struct args *ret, char **ret_error)
 			only_words = true;
 		else if (streq(word, "-h"))
 			a.value[OPT_HELP] = "";
+		else if (streq(word, "--version") && !a.command)
+			r = find_command("version", &a.command, ret_error);
 		else if (word[1] == '-')
 			r = take_option(&a, argc, argv, &i, ret_error);
 		else

@@ -50,6 +50,8 @@ START_TEST(taken)
 	ck_assert(given(&args, OPT_HELP));
 	ck_assert_int_eq(parse("rollback|--env|e|--reason|--yes"), 0); /* the reason is "--yes" */
 	ck_assert(!given(&args, OPT_YES));
+	ck_assert_int_eq(parse("--version"), 0);
+	ck_assert_str_eq(args.command->name, "version");
 	ck_assert_int_eq(parse(""), 0);
 	ck_assert_ptr_null(args.command);
 }
@@ -76,6 +78,9 @@ static const struct {
 	{"deploy|--env|e|--tag|v|--wait|--no-wait", "exclude each other"},
 	{"history|--limit|-1", "is no number"},
 	{"history|--limit|99999999999", "is no number"},
+	{"history|--limit|00", "is no number from 1 on"},
+	{"status|--socket=", "--socket is empty: it needs PATH"},
+	{"status|--version", "unknown option --version"},
 };
 
 START_TEST(refusals)
@@ -223,6 +228,76 @@ START_TEST(completions_know_all)
 }
 END_TEST
 
+/* The part of a file that tells the options of a command; a short form stands for some of them. */
+static bool
+completes(char *text, const char *from, const char *to, const char *const *forms, enum opt o)
+{
+	char *part = section(text, from, to), *word = xasprintf("--%s", options[o].name);
+	bool found = has_word(part, word);
+
+	for (; !found && *forms; forms += 2)
+		found = streq(forms[1], options[o].name) && strstr(part, forms[0]);
+	free(word);
+	free(part);
+	return found;
+}
+
+/* Fish has a line per option, with the commands that take it. */
+static bool
+fish_completes(char *text, const struct command *c, enum opt o)
+{
+	char *from = xasprintf(" -l %s ", options[o].name);
+	char *at = strstr(text, from), *line, *quoted;
+	bool found;
+
+	ck_assert_ptr_nonnull(at);
+	while (at > text && at[-1] != '\n')
+		at--;
+	line = xasprintf("%.*s", (int)(strstr(at, from) - at), at);
+	quoted = strstr(line, "$uses");
+	found = quoted && has_word(quoted, c->name);
+	free(line);
+	free(from);
+	return found;
+}
+
+/* After each command the options that it takes, and no others. */
+START_TEST(completions_know_what_goes_with_what)
+{
+	static const char *const none[] = {NULL};
+	static const char *const zsh[] = {"$env",  "env",     "$service", "service",
+					  "$wait", "wait",    "$wait",    "no-wait",
+					  "$wait", "timeout", NULL};
+	char *bash = document("etc/completions/dhash.bash");
+	char *z = document("etc/completions/_dhash"),
+	     *fish = document("etc/completions/dhash.fish");
+
+	for (size_t i = 0; i < commands_len; i++) {
+		const struct command *c = &commands[i];
+		char *in_bash = xasprintf("\t%s) words=", c->name);
+		char *in_zsh = xasprintf("\t%s) _arguments", c->name);
+
+		for (int o = 0; c->options && o < _OPT_MAX; o++) {
+			bool takes = c->options & (1u << o);
+
+			if (opt_global(o))
+				continue;
+			ck_assert_msg(completes(bash, in_bash, ";;", none, o) == takes,
+				      "dhash.bash: --%s of %s", options[o].name, c->name);
+			ck_assert_msg(completes(z, in_zsh, ";;", zsh, o) == takes,
+				      "_dhash: --%s of %s", options[o].name, c->name);
+			ck_assert_msg(fish_completes(fish, c, o) == takes, "dhash.fish: --%s of %s",
+				      options[o].name, c->name);
+		}
+		free(in_bash);
+		free(in_zsh);
+	}
+	free(bash);
+	free(z);
+	free(fish);
+}
+END_TEST
+
 START_TEST(tables_are_whole)
 {
 	for (int o = 0; o < _OPT_MAX; o++)
@@ -249,6 +324,7 @@ main(void)
 	tcase_add_test(t, manual_has_the_commands);
 	tcase_add_test(t, manual_has_the_options);
 	tcase_add_test(t, completions_know_all);
+	tcase_add_test(t, completions_know_what_goes_with_what);
 	tcase_add_test(t, tables_are_whole);
 	suite_add_tcase(s, t);
 	sr = srunner_create(s);
