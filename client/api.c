@@ -97,6 +97,10 @@ failure_from_errno(struct failure *f, const char *socket, int error)
 			    xasprintf("dhashd does not answer at %s", socket));
 		f->unsure = true;
 		break;
+	case EBUSY:
+		failure_set(f, EXIT_UNREACHABLE, true, "overloaded",
+			    xasprintf("dhashd is too busy to take a connection at %s", socket));
+		break;
 	case ECONNRESET:
 		failure_set(f, EXIT_UNREACHABLE, true, "unreachable",
 			    xstrdup("dhashd closed the connection before it had answered"));

@@ -4,6 +4,7 @@
 
 #include <curl/curl.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <sys/un.h>
 
@@ -12,6 +13,7 @@
 
 enum {
 	CONNECT_TIMEOUT_S = 5,
+	BUSY_DELAY_MS = 10,
 	EVENT_LINE_MAX = 1 << 20,
 };
 
@@ -71,7 +73,10 @@ error_of(CURL *easy, CURLcode code, const struct buffer *b)
 		return 0;
 	case CURLE_COULDNT_CONNECT:
 		curl_easy_getinfo(easy, CURLINFO_OS_ERRNO, &os);
-		return os ? -(int)os : -ECONNREFUSED;
+		/* connect(2) said EAGAIN, for the backlog is full; libcurl takes that for "in
+		 * progress", waits, and then has no error to tell.  It is not told as EAGAIN, which
+		 * stream_next() needs for itself. */
+		return os == 0 || os == EAGAIN ? -EBUSY : -(int)os;
 	case CURLE_OPERATION_TIMEDOUT:
 		return -ETIMEDOUT;
 	case CURLE_GOT_NOTHING:
@@ -151,13 +156,25 @@ set_body(CURL *easy, const char *body)
 	return headers;
 }
 
+/* A full backlog is gone in a moment, and nothing has been sent yet: so it is tried again. */
+static int
+perform(CURL *easy, const struct buffer *in)
+{
+	usec_t deadline = now_boottime() + CONNECT_TIMEOUT_S * USEC_PER_SEC;
+	int r;
+
+	do
+		r = error_of(easy, curl_easy_perform(easy), in);
+	while (r == -EBUSY && now_boottime() < deadline && poll(NULL, 0, BUSY_DELAY_MS) == 0);
+	return r;
+}
+
 int
 conn_request(struct conn *c, const char *method, const char *path, const char *body,
 	     unsigned timeout_s, struct conn_answer *ret)
 {
 	struct curl_slist *headers = NULL;
 	struct buffer in = {0};
-	CURLcode code;
 	int r;
 
 	curl_easy_reset(c->easy);
@@ -165,9 +182,8 @@ conn_request(struct conn *c, const char *method, const char *path, const char *b
 	curl_easy_setopt(c->easy, CURLOPT_TIMEOUT, (long)timeout_s);
 	if (streq(method, "POST"))
 		headers = set_body(c->easy, body);
-	code = curl_easy_perform(c->easy);
+	r = perform(c->easy, &in);
 	curl_slist_free_all(headers);
-	r = error_of(c->easy, code, &in);
 	if (r < 0) {
 		free(in.data);
 		return r;

@@ -3,6 +3,8 @@
 
 #include "tests/client/fake.h"
 
+#include <errno.h>
+
 static struct ran ran;
 
 START_TEST(nobody_there)
@@ -164,6 +166,53 @@ START_TEST(nothing_is_sent_twice)
 }
 END_TEST
 
+static void *
+accept_one(void *arg)
+{
+	int fd = accept4(fake.fd, NULL, NULL, SOCK_CLOEXEC);
+
+	return fd >= 0 ? fake_connection((void *)(intptr_t)fd) : NULL;
+}
+
+/* So many connect that no place in the backlog is left: it is waited for. */
+START_TEST(backlog_is_full)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fds[8], n = 0, error = 0;
+	pthread_t threads[8];
+	usec_t begin;
+
+	fake_folder();
+	strcpy(address.sun_path, fake.path);
+	fake.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	ck_assert_int_eq(bind(fake.fd, (struct sockaddr *)&address, sizeof address), 0);
+	ck_assert_int_eq(listen(fake.fd, 0), 0);
+	while (error == 0) {
+		ck_assert_int_lt(n, 8);
+		fds[n] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		if (connect(fds[n++], (struct sockaddr *)&address, sizeof address) < 0)
+			error = errno;
+	}
+	ck_assert_int_eq(error, EAGAIN);
+	fake_says((struct canned[]){{"GET /v1/version", "{\"version\":\"9.9\"}", 0, 0, 0}, {0}});
+	begin = now_boottime();
+	ck_exit(&ran, 69, "version");
+	ck_assert_int_ge(now_boottime() - begin, 4 * USEC_PER_SEC); /* not at once */
+	ck_says(&ran, "too busy");
+	ck_says(&ran, "try again in a moment");
+	client_start(&ran, false, NULL, "version");
+	for (int i = 0; i < n; i++) { /* those who wait, and ours */
+		ck_assert_int_eq(pthread_create(&threads[i], NULL, accept_one, NULL), 0);
+		close(fds[i]);
+	}
+	ck_assert_int_eq(client_end(&ran), 0);
+	ck_says(&ran, "dhashd 9.9");
+	for (int i = 0; i < n; i++)
+		pthread_join(threads[i], NULL);
+	fake_stop();
+}
+END_TEST
+
 START_TEST(socket_from_the_environment)
 {
 	char variable[128], *const environment[] = {variable, NULL};
@@ -215,6 +264,7 @@ main(void)
 	tcase_add_test(t, faults_are_json_too);
 	tcase_add_loop_test(t, documents_of_the_wrong_shape, 0, 5);
 	tcase_add_test(t, nothing_is_sent_twice);
+	tcase_add_test(t, backlog_is_full);
 	tcase_add_test(t, socket_from_the_environment);
 	tcase_add_test(t, path_too_long);
 	suite_add_tcase(s, t);
