@@ -219,7 +219,7 @@ static const struct {
 	 "bad-request", "more than one Content-Length"},
 	{"POST /v1/rollbacks HTTP/1.1\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n"
 	 "2\r\n{}\r\n0\r\n\r\n",
-	 400, "bad-request", ""},
+	 400, "bad-request", "malformed"},
 	{"POST /v1/rollbacks HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", 400, "bad-request",
 	 "other than chunked"},
 	{"POST /v1/rollbacks HTTP/1.1\r\nContent-Length: -5\r\n\r\n", 400, "bad-request", ""},
@@ -366,6 +366,23 @@ START_TEST(oversize_body)
 }
 END_TEST
 
+/* Most clients read only when all is sent: the answer must be there for them, too. */
+START_TEST(oversize_body_sent_to_its_end)
+{
+	char block[4096];
+	struct answer a;
+	int fd = dial(&f);
+
+	memset(block, 'x', sizeof block);
+	put(fd, "POST /v1/rollbacks HTTP/1.1\r\nContent-Length: 4194304\r\n\r\n");
+	for (int i = 0; i < 1024; i++)
+		ck_assert_msg(put_bytes(fd, block, sizeof block), "cut off at %d KiB", 4 * i);
+	ck_assert(get_answer(fd, &a));
+	expect_error(&a, 413, "too-large", "65536");
+	close(fd);
+}
+END_TEST
+
 START_TEST(endless_chunks)
 {
 	flood("POST /v1/rollbacks HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -439,6 +456,25 @@ START_TEST(answer_comes_late)
 }
 END_TEST
 
+/* Whoever leaves first leaves nothing behind. */
+START_TEST(leaving_costs_nothing)
+{
+	size_t before = 0;
+
+	for (int i = 0; i < 600; i++) {
+		int fd = dial(&f);
+
+		put(fd, "GET /v1/explain HTTP/1.1\r\n\r\n");
+		close(fd);
+		release();
+		wait_connections(&f, 0);
+		if (i == 100)
+			before = heap_in_use();
+	}
+	ck_assert_uint_lt(heap_in_use(), before + (32 << 10));
+}
+END_TEST
+
 static void
 do_wait_held(struct fixture *fx, void *arg)
 {
@@ -503,9 +539,11 @@ fill(TCase *t)
 	tcase_add_test(t, body_of_exactly_the_limit);
 	tcase_add_test(t, endless_headers);
 	tcase_add_test(t, oversize_body);
+	tcase_add_test(t, oversize_body_sent_to_its_end);
 	tcase_add_test(t, endless_chunks);
 	tcase_add_test(t, pipelined);
 	tcase_add_test(t, answer_comes_late);
+	tcase_add_test(t, leaving_costs_nothing);
 	tcase_add_test(t, answer_after_the_server_ended);
 	tcase_add_loop_test(t, bound_client, 0, 4);
 }

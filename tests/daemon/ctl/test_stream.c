@@ -331,6 +331,23 @@ START_TEST(leaving_is_noticed)
 }
 END_TEST
 
+/* evhttp lets go of the request of a follower who leaves: it must be let go of here, too. */
+START_TEST(leaving_costs_nothing)
+{
+	size_t before = 0;
+	struct reader r;
+
+	for (int i = 0; i < 600; i++) {
+		open_stream(&r, "?follow=1");
+		close(r.fd);
+		wait_connections(&f, 0);
+		if (i == 100)
+			before = mallinfo2().uordblks;
+	}
+	ck_assert_uint_lt(mallinfo2().uordblks, before + (32 << 10));
+}
+END_TEST
+
 static void
 do_break(struct fixture *fx, void *arg)
 {
@@ -420,6 +437,7 @@ fill(TCase *t)
 	tcase_add_loop_test(t, stalled_reader_of_history, 0, 2);
 	tcase_add_test(t, slow_reader_of_history);
 	tcase_add_test(t, leaving_is_noticed);
+	tcase_add_test(t, leaving_costs_nothing);
 	tcase_add_test(t, store_fails);
 	tcase_add_test(t, flood_into_a_stream);
 	tcase_add_test(t, http_1_0_and_half_closed);
