@@ -35,14 +35,23 @@ print_headline(struct out *o, const json_t *env, usec_t now)
 	out_end(o);
 }
 
-/* Who deploys what, and why it stands where it stands; nothing while all is as it was asked. */
+/* What a failed rollback was for is of less use than why it failed. */
+const char *
+status_reason(const json_t *d)
+{
+	const char *rollback = jstr_or(d, "rollback_reason", ""), *outcome;
+
+	outcome = jbool(d, "live") ? "" : jstr_or(d, "outcome", "");
+	if (streq(jstr_or(d, "state", ""), "rollback-failed") && *outcome)
+		return outcome;
+	return *rollback ? rollback : outcome;
+}
+
 static void
 print_deployment(struct out *o, const json_t *env)
 {
 	const json_t *d = jobj(env, "deployment");
-	const char *why =
-		jstr_or(d, "rollback_reason", jstr(d, "outcome") ? jstr(d, "outcome") : "");
-	const char *lead = jstr(d, "lead");
+	const char *why = status_reason(d), *lead = jstr(d, "lead");
 
 	if (!d)
 		return;

@@ -27,6 +27,9 @@ const char *status_verdict(const json_t *env, enum style *ret_style);
 void status_print(struct out *o, const json_t *env, usec_t now);
 void status_progress(struct out *o, const json_t *env, usec_t now);
 
+/* Why a deployment stands where it stands; "" while all is as it was asked. */
+const char *status_reason(const json_t *deployment);
+
 /* The exit code for these environments: see dhash(1). */
 int status_exit_code(const json_t *environments);
 

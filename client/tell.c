@@ -126,29 +126,30 @@ explain_text(struct out *o, const json_t *doc)
 	status_print(o, env, now_realtime());
 }
 
-/* The question of /v1/explain; without a word or an option it is about the newest deployment. */
+/* The question of /v1/explain; without a word or --env it is about the newest deployment. */
 static int
 explain_path(struct client *c, const struct args *a, char **ret)
 {
 	json_t *doc = NULL;
-	const char *id;
+	const char *id, *service = a->value[OPT_SERVICE];
 	int code;
 
 	if (a->n_words > 0) {
 		*ret = xasprintf("/v1/explain?deployment=%s", a->word[0]);
 		return EXIT_OK;
 	}
-	if (given(a, OPT_ENV) || given(a, OPT_SERVICE)) {
+	if (given(a, OPT_ENV)) {
 		*ret = api_path("/v1/explain", a->value[OPT_SERVICE], a->value[OPT_ENV]);
 		return EXIT_OK;
 	}
-	code = api_get(c, &doc, "/v1/deployments?limit=1");
+	code = api_get(c, &doc, "/v1/deployments?%s%s%slimit=1", service ? "service=" : "",
+		       service ? service : "", service ? "&" : "");
 	if (code != EXIT_OK)
 		return code;
 	id = jstr(json_array_get(jarr(doc, "deployments"), 0), "id");
 	if (id) {
 		*ret = xasprintf("/v1/explain?deployment=%s", id);
-	} else {
+	} else if ((code = api_known(c, service, NULL)) == EXIT_OK) {
 		out_error(&c->out,
 			  "nothing has been deployed yet: dhash status shows what is watched");
 		code = EXIT_NOTHING;
@@ -265,7 +266,7 @@ history_row(struct table *t, const json_t *d)
 	table_add(t, text_date(at, jstr(d, "created_at")));
 	table_add(t, text_between(took, jstr(d, "created_at"), jstr(d, "ended_at")));
 	table_add(t, jstr(d, "lead"));
-	table_add(t, jstr_or(d, "rollback_reason", jstr_or(d, "outcome", "")));
+	table_add(t, status_reason(d));
 	free(where);
 }
 

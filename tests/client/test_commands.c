@@ -56,6 +56,34 @@ static const struct {
 	 1, "dhashd is read-only: disk is full"},
 };
 
+static const struct {
+	const char *body, *says, *not ;
+} reasons[] = {
+	{STATUS(ENVIRONMENT("healthy", "", DEPLOYMENT("deploying", "deploying", ",\"live\":true"))),
+	 ID ", led by @ops\n", "as it went"},
+	{STATUS(ENVIRONMENT("healthy", "", DEPLOYMENT("failed", "failed", ",\"live\":false"))),
+	 ": as it went\n", "ops: \n"},
+	{STATUS(ENVIRONMENT("healthy", "",
+			    DEPLOYMENT("rolled-back", "rolled-back",
+				       ",\"live\":false,\"rollback_reason\":\"too many errors\""))),
+	 ": too many errors\n", "as it went"},
+	{STATUS(ENVIRONMENT("healthy", "",
+			    DEPLOYMENT("rollback-failed", "rollback-failed",
+				       ",\"live\":false,\"rollback_reason\":\"too many errors\""))),
+	 ": as it went\n", "too many errors"},
+};
+
+START_TEST(status_says_why)
+{
+	struct canned rows[] = {{"GET /v1/status ", reasons[_i].body, 0, 0, 0}, {0}};
+
+	fake_says(rows);
+	client_run(&ran, "status");
+	ck_says(&ran, reasons[_i].says);
+	ck_not(&ran, reasons[_i].not );
+}
+END_TEST
+
 START_TEST(status_codes)
 {
 	struct canned rows[] = {{"GET /v1/status ", statuses[_i].body, 0, 0, 0}, {0}};
@@ -136,10 +164,21 @@ START_TEST(explain)
 	ck_says(&ran, "HEALTHY");
 	ck_exit(&ran, 2, "explain " ID " --env production");
 	ck_exit(&ran, 2, "explain ../../etc");
-	fake_says((struct canned[]){
-		{"GET /v1/deployments?limit=1", "{\"deployments\":[]}", 0, 0, 0}, {0}});
+	fake_says(
+		(struct canned[]){{"GET /v1/deployments?limit=1", "{\"deployments\":[]}", 0, 0, 0},
+				  {"GET /v1/deployments?service=", "{\"deployments\":[]}", 0, 0, 0},
+				  {"GET /v1/status ", STATUS(""), 0, 0, 0},
+				  {0}});
 	ck_exit(&ran, 3, "explain");
 	ck_says(&ran, "nothing has been deployed yet");
+	ck_exit(&ran, 4, "explain --service nowhere");
+	fake_says((struct canned[]){
+		{"GET /v1/deployments?service=dhash&limit=1",
+		 "{\"deployments\":[" DEPLOYMENT("succeeded", "succeeded", "") "]}", 0, 0, 0},
+		{"GET /v1/explain?deployment=" ID, "{\"sentences\":[\"all is well\"]}", 0, 0, 0},
+		{0}});
+	ck_exit(&ran, 0, "explain --service dhash");
+	ck_says(&ran, "all is well");
 }
 END_TEST
 
@@ -481,6 +520,7 @@ main(void)
 	tcase_set_timeout(t, 30);
 	tcase_add_checked_fixture(t, fake_start, fake_stop);
 	tcase_add_test(t, status_at_a_glance);
+	tcase_add_loop_test(t, status_says_why, 0, ARRAY_SIZE(reasons));
 	tcase_add_loop_test(t, status_codes, 0, ARRAY_SIZE(statuses));
 	tcase_add_test(t, status_of_an_unknown_environment);
 	tcase_add_test(t, colours);
