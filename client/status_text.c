@@ -7,6 +7,8 @@
 #include "client/text.h"
 #include "common/util.h"
 
+enum { PHRASE_TAIL_MAX = 160 };
+
 static bool
 is(const json_t *o, const char *key, const char *value)
 {
@@ -34,13 +36,29 @@ phrase_phase(char buf[HEADLINE_MAX], const char *label, const json_t *phase)
 		 text_ms(left, jint(phase, "left_ms", 0)));
 }
 
+/* What has ended may be watched on. */
+static void
+phrase_tail(char buf[PHRASE_TAIL_MAX], const json_t *phase)
+{
+	int64_t ms = jint(phase, "left_ms", -1);
+	char left[TEXT_MAX];
+
+	buf[0] = '\0';
+	if (phase && ms >= 0)
+		snprintf(buf, PHRASE_TAIL_MAX, "; %.60s, %s left", jstr_or(phase, "name", "?"),
+			 text_ms(left, ms));
+	else if (phase)
+		snprintf(buf, PHRASE_TAIL_MAX, "; %.60s, until it is back",
+			 jstr_or(phase, "name", "?"));
+}
+
 char *
 status_phrase(char buf[HEADLINE_MAX], const json_t *env, usec_t now)
 {
 	const json_t *d = jobj(env, "deployment"), *phase = jobj(env, "phase");
 	const char *label = jstr_or(d, "label", jstr_or(d, "state", "?"));
 	const char *tag = jstr_or(d, "tag", "?");
-	char age[TEXT_MAX];
+	char age[TEXT_MAX], tail[PHRASE_TAIL_MAX];
 
 	text_since(age, jstr_or(d, "ended_at", jstr_or(d, "entered_at", "")), now);
 	if (!d) {
@@ -50,8 +68,9 @@ status_phrase(char buf[HEADLINE_MAX], const json_t *env, usec_t now)
 	for (size_t i = 0; i < ARRAY_SIZE(endings); i++) {
 		if (!is(d, "state", endings[i].state))
 			continue;
-		snprintf(buf, HEADLINE_MAX, "%s%s %s %s ago", endings[i].before, tag,
-			 endings[i].after, age);
+		phrase_tail(tail, phase);
+		snprintf(buf, HEADLINE_MAX, "%s%s %s %s ago%s", endings[i].before, tag,
+			 endings[i].after, age, tail);
 		return buf;
 	}
 	if (phase)

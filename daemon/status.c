@@ -41,11 +41,26 @@ release_now(const struct deployment *d)
 	return tag[0] ? json_string(tag) : json_null();
 }
 
+/* After a rollback it is watched on: for a time of its own, after a failed one until it is back. */
 static json_t *
-phase_json(const struct env_view *v)
+phase_after(const struct deployment *d, usec_t now)
+{
+	bool failed = d && d->state == DS_ROLLBACK_FAILED && !d->restored_at;
+	usec_t left = d && d->state == DS_ROLLED_BACK
+			      ? d->restored_at + d->policy.post_watch_usec - now
+			      : 0;
+
+	if (!failed && left <= 0)
+		return json_null();
+	return json_pack("{s:s, s:o, s:i, s:i}", "name", failed ? "recovery" : "post-rollback",
+			 "left_ms", failed ? json_null() : ms(left), "index", 0, "count", 1);
+}
+
+static json_t *
+phase_json(const struct env_view *v, usec_t now)
 {
 	if (v->phase < 0)
-		return json_null();
+		return phase_after(v->deployment, now);
 	return json_pack("{s:s, s:o, s:i, s:i}", "name",
 			 v->deployment->policy.phases[v->phase].name, "left_ms", ms(v->phase_left),
 			 "index", v->phase, "count", (int)v->deployment->policy.n_phases);
@@ -125,7 +140,7 @@ status_environment(struct daemon *d, const struct target *t)
 		t->service, "environment", t->environment, "description",
 		conf ? conf->description : NULL, "release", release_now(v.deployment), "deployment",
 		v.deployment ? deployment_to_json(v.deployment) : json_null(), "verdict",
-		verdict_name(v.verdict), "phase", phase_json(&v), "next_sample_ms",
+		verdict_name(v.verdict), "phase", phase_json(&v, now), "next_sample_ms",
 		v.next_sample == USEC_INFINITY ? json_null() : ms(MAX(0, v.next_sample - now)),
 		"rechecking", (int)v.rechecking, "health", health_json(d, &v), "rules",
 		rules_json(&v, now), "coverage", coverage_json(&v), "alerts", alerts_json(&v));

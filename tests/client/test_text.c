@@ -146,6 +146,12 @@ static const struct {
 	{"{'deployment':{'state':'rollback-failed','tag':'v2','ended_at':'2024-01-01T12:00:05.000Z'"
 	 "}}",
 	 "rollback of v2 failed 5s ago"},
+	{"{'deployment':{'state':'rollback-failed','tag':'v2','ended_at':'2024-01-01T12:00:05.000Z'"
+	 "},'phase':{'name':'recovery','left_ms':null}}",
+	 "rollback of v2 failed 5s ago; recovery, until it is back"},
+	{"{'deployment':{'state':'rolled-back','tag':'v2','ended_at':'2024-01-01T12:00:05.000Z'},"
+	 "'phase':{'name':'post-rollback','left_ms':90000}}",
+	 "v2 rolled back 5s ago; post-rollback, 1min 30s left"},
 	{"{'deployment':{'state':'rejected','tag':'v2','ended_at':null}}", "v2 was rejected ? ago"},
 	{"{'deployment':{'state':'%s%n','label':'%s%n','tag':'%s%n'}}", "%s%n %s%n, for ?"},
 };

@@ -112,6 +112,38 @@ def test_rollback_by_hand_goes_to_the_backup_of_the_deployment(daemon, site, sam
     assert [b["tag"] for b in kept if b["emergency"]] == ["v1.0.0"]
 
 
+def test_status_during_and_after_a_rollback(daemon, site, sample):
+    """A rollback that goes on is no good news; what follows it is a phase with its time left."""
+    start(daemon, site, sample.url, PostWatch="60s")
+    first = daemon.deploy("v1.0.0")
+    daemon.wait_state(first, "watching")
+    site.hold("rollback")
+    assert daemon.dhash("rollback", "--env", "production", "--yes", "--no-wait").returncode == 8
+    wait_for(lambda: site.hook_running("rollback"), "the rollback hook runs")
+    shown = daemon.dhash("status", "--env", "production")
+    assert shown.returncode == 1 and "ROLLING BACK" in shown.stdout and "HEALTHY" not in shown.stdout
+    site.release("rollback")
+    daemon.wait_state(first, "rolled-back")
+    phase = daemon.environment()["phase"]
+    assert phase["name"] == "post-rollback" and 0 < phase["left_ms"] <= 60000
+    shown = daemon.dhash("status", "--env", "production")
+    assert shown.returncode == 0 and "; post-rollback, " in shown.stdout
+
+
+def test_status_after_a_failed_rollback(daemon, site, sample):
+    start(daemon, site, sample.url)
+    first = daemon.deploy("v1.0.0")
+    daemon.wait_state(first, "watching")
+    site.fail("rollback")
+    sample.control(health="down")
+    daemon.wait_state(first, "rollback-failed")
+    assert daemon.environment()["phase"] == {"name": "recovery", "left_ms": None, "index": 0, "count": 1}
+    shown = daemon.dhash("status", "--env", "production")
+    assert shown.returncode == 1 and "; recovery, until it is back" in shown.stdout
+    sample.control(health="up")
+    wait_for(lambda: daemon.environment()["phase"] is None, "the watching after it ends")
+
+
 def test_rollback_to_a_tag_and_to_a_file(daemon, site, sample):
     start(daemon, site, sample.url, watch=(("critical", "300ms", "100ms"),), PostWatch="100ms")
     for tag in ("v1", "v2", "v3"):
