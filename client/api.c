@@ -17,13 +17,19 @@ static const struct {
 	const char *kind;
 	int exit;
 } kinds[] = {
-	{"bad-request", EXIT_USAGE},   {"denied", EXIT_DENIED},
-	{"not-found", EXIT_UNKNOWN},   {"method-not-allowed", EXIT_FAILED},
-	{"busy", EXIT_FAILED},         {"refused", EXIT_FAILED},
-	{"gates-failed", EXIT_FAILED}, {"too-large", EXIT_FAILED},
-	{"timeout", EXIT_UNREACHABLE}, {"overloaded", EXIT_UNREACHABLE},
-	{"read-only", EXIT_FAILED},    {"stopping", EXIT_UNREACHABLE},
-	{"internal", EXIT_FAILED},     {"unreachable", EXIT_UNREACHABLE},
+	{"bad-request", EXIT_USAGE},
+	{"denied", EXIT_DENIED},
+	{"not-found", EXIT_UNKNOWN},
+	{"method-not-allowed", EXIT_FAILED},
+	{"busy", EXIT_FAILED},
+	{"refused", EXIT_FAILED},
+	{"too-large", EXIT_FAILED},
+	{"timeout", EXIT_UNREACHABLE},
+	{"overloaded", EXIT_UNREACHABLE},
+	{"read-only", EXIT_FAILED},
+	{"stopping", EXIT_UNREACHABLE},
+	{"internal", EXIT_FAILED},
+	{"unreachable", EXIT_UNREACHABLE},
 };
 
 int
@@ -156,8 +162,6 @@ hint(struct client *c, const struct failure *f)
 	else if (streq(kind, "busy") && streq(name, "deploy"))
 		out_hint(o, "to follow it: dhash watch %s; to replace it: dhash deploy --supersede",
 			 jstr_or(detail, "deployment", "ID"));
-	else if (streq(kind, "gates-failed") && streq(name, "deploy"))
-		out_hint(o, "to override the gates: dhash deploy --force --reason TEXT");
 	else if (streq(kind, "refused") && streq(name, "abort"))
 		out_hint(o, "once something has changed the way back is: dhash rollback");
 	else if (f->exit == EXIT_UNKNOWN)

@@ -59,8 +59,6 @@ static const struct {
 	 409, 1, "dhash watch " ID ";"},
 	{"{\"error\":{\"kind\":\"stopping\",\"message\":\"dhashd is stopping\"}}", 503, 69,
 	 "is stopping"},
-	{"{\"error\":{\"kind\":\"gates-failed\",\"message\":\"staging first\"}}", 412, 1,
-	 "--force --reason"},
 	{"{\"error\":{\"kind\":\"not-found\",\"message\":\"no environment x\"}}", 404, 4,
 	 "dhash status"},
 	{"{\"error\":{\"kind\":\"read-only\",\"message\":\"disk\"}}", 503, 1, "journalctl"},

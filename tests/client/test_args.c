@@ -6,6 +6,7 @@
 #include <fcntl.h>
 
 #include "client/cli.h"
+#include "client/client.h"
 #include "common/util.h"
 
 static struct args args;
@@ -188,6 +189,30 @@ START_TEST(manual_has_the_options)
 }
 END_TEST
 
+START_TEST(manual_has_the_exit_codes)
+{
+	static const int codes[] = {EXIT_OK,      EXIT_FAILED,      EXIT_USAGE,
+				    EXIT_NOTHING, EXIT_UNKNOWN,     EXIT_ROLLED_BACK,
+				    EXIT_RUNNING, EXIT_UNREACHABLE, EXIT_DENIED};
+	char *page = document("man/dhash.1");
+	char *list = section(page, ".Sh EXIT STATUS", ".Sh EXAMPLES");
+	size_t n = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(codes); i++) {
+		char *item = xasprintf("\n.It %d\n", codes[i]);
+
+		ck_assert_msg(strstr(list, item) != NULL, "dhash(1) has no exit status %d",
+			      codes[i]);
+		free(item);
+	}
+	for (const char *p = list; (p = strstr(p, "\n.It ")); p++)
+		n++;
+	ck_assert_uint_eq(n, ARRAY_SIZE(codes));
+	free(list);
+	free(page);
+}
+END_TEST
+
 /* Looks for a word that stands by itself. */
 static bool
 has_word(const char *text, const char *word)
@@ -323,6 +348,7 @@ main(void)
 	tcase_add_loop_test(t, refusals, 0, ARRAY_SIZE(refused));
 	tcase_add_test(t, manual_has_the_commands);
 	tcase_add_test(t, manual_has_the_options);
+	tcase_add_test(t, manual_has_the_exit_codes);
 	tcase_add_test(t, completions_know_all);
 	tcase_add_test(t, completions_know_what_goes_with_what);
 	tcase_add_test(t, tables_are_whole);

@@ -3,6 +3,7 @@
 
 #include <check.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 
 #include "client/api.h"
@@ -189,13 +190,19 @@ START_TEST(exit_codes_of_errors)
 		long status;
 		int code;
 	} errors[] = {
-		{"bad-request", 400, 2},   {"denied", 403, 77},
-		{"not-found", 404, 4},     {"busy", 409, 1},
-		{"refused", 409, 1},       {"gates-failed", 412, 1},
-		{"too-large", 413, 1},     {"timeout", 408, 69},
-		{"overloaded", 503, 69},   {"internal", 500, 1},
-		{"read-only", 503, 1},     {"method-not-allowed", 405, 1},
-		{"of-the-future", 404, 4}, {"of-the-future", 418, 1},
+		{"bad-request", 400, 2},
+		{"denied", 403, 77},
+		{"not-found", 404, 4},
+		{"busy", 409, 1},
+		{"refused", 409, 1},
+		{"too-large", 413, 1},
+		{"timeout", 408, 69},
+		{"overloaded", 503, 69},
+		{"internal", 500, 1},
+		{"read-only", 503, 1},
+		{"method-not-allowed", 405, 1},
+		{"of-the-future", 404, 4},
+		{"of-the-future", 418, 1},
 		{NULL, 403, 77},
 	};
 	struct failure f = {0};
@@ -211,6 +218,40 @@ START_TEST(exit_codes_of_errors)
 	ck_assert(f.away);
 	ck_assert_str_eq(failure_kind(&f), "unreachable");
 	failure_done(&f);
+}
+END_TEST
+
+/* Every kind of error of dhash-protocol(7), with its status, is one that the client knows. */
+START_TEST(kinds_of_the_protocol)
+{
+	static const struct {
+		const char *kind;
+		long status;
+		int code;
+	} kinds[] = {
+		{"bad-request", 400, EXIT_USAGE},   {"denied", 403, EXIT_DENIED},
+		{"not-found", 404, EXIT_UNKNOWN},   {"method-not-allowed", 405, EXIT_FAILED},
+		{"timeout", 408, EXIT_UNREACHABLE}, {"busy", 409, EXIT_FAILED},
+		{"refused", 409, EXIT_FAILED},      {"too-large", 413, EXIT_FAILED},
+		{"internal", 500, EXIT_FAILED},     {"overloaded", 503, EXIT_UNREACHABLE},
+		{"read-only", 503, EXIT_FAILED},    {"stopping", 503, EXIT_UNREACHABLE},
+	};
+	size_t len, n = 0;
+	char *page, *item;
+
+	ck_assert_int_eq(file_read(AT_FDCWD, "man/dhash-protocol.7", 1 << 20, &page, &len), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+		item = xasprintf("\n.It Sy %s\n%ld: ", kinds[i].kind, kinds[i].status);
+		ck_assert_msg(strstr(page, item) != NULL, "dhash-protocol(7) has no %s of %ld",
+			      kinds[i].kind, kinds[i].status);
+		/* By the kind, whatever the status. */
+		ck_assert_int_eq(api_exit_code(kinds[i].kind, 0), kinds[i].code);
+		free(item);
+	}
+	for (const char *p = page; (p = strstr(p, "\n.It Sy ")); p++)
+		n++;
+	ck_assert_uint_eq(n, ARRAY_SIZE(kinds));
+	free(page);
 }
 END_TEST
 
@@ -260,6 +301,7 @@ main(void)
 	tcase_add_loop_test(t, state_phrases, 0, ARRAY_SIZE(phrases));
 	tcase_add_test(t, long_texts_are_cut);
 	tcase_add_test(t, exit_codes_of_errors);
+	tcase_add_test(t, kinds_of_the_protocol);
 	tcase_add_test(t, exit_codes_of_states);
 	tcase_add_test(t, paths);
 	suite_add_tcase(s, t);

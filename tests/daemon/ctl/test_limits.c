@@ -4,6 +4,7 @@
 
 #include "tests/daemon/ctl/fixture.h"
 
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <time.h>
 
@@ -35,6 +36,34 @@ START_TEST(defaults)
 	ck_assert_uint_eq(limits.accept_pause_ms, 1000);
 	ck_assert_uint_eq(limits.connections_per_uid, 64);
 	ck_assert_uint_eq(limits.connections, 512);
+}
+END_TEST
+
+/* The list of the page, made of the defaults. */
+START_TEST(manual_has_the_limits)
+{
+	char *page, *list;
+	size_t len;
+
+	list = xasprintf(
+		".It request line and headers\n%zu bytes\n"
+		".It body\n%zu bytes, nested at most 16 deep\n"
+		".It time for a request to arrive\n%u seconds in all, from connecting or its "
+		"first byte to its last\n"
+		".It time to take an answer\n%u seconds in all\n"
+		".It idle connection\n%u seconds\n"
+		".It connections of one user\n%u\n"
+		".It connections of all users\n%u\n"
+		".It pending events of a stream\n%zu bytes\n"
+		".It stream that takes nothing\n%u seconds\n"
+		".El\n",
+		limits.headers_bytes, limits.body_bytes, limits.request_ms / 1000,
+		limits.answer_ms / 1000, limits.idle_ms / 1000, limits.connections_per_uid,
+		limits.connections, limits.pending_bytes, limits.stall_ms / 1000);
+	ck_assert_int_eq(file_read(AT_FDCWD, "man/dhash-protocol.7", 1 << 20, &page, &len), 0);
+	ck_assert_msg(strstr(page, list) != NULL, "dhash-protocol(7) lacks:\n%s", list);
+	free(page);
+	free(list);
 }
 END_TEST
 
@@ -271,6 +300,7 @@ fill(TCase *t)
 {
 	tcase_add_checked_fixture(t, set_up, tear_down);
 	tcase_add_test(t, defaults);
+	tcase_add_test(t, manual_has_the_limits);
 	tcase_add_loop_test(t, slow_drip, 0, 3);
 	tcase_add_test(t, deadline_of_second_request);
 	tcase_add_test(t, idle_connection);

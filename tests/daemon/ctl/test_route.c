@@ -269,29 +269,45 @@ START_TEST(manual_has_the_objects)
 }
 END_TEST
 
+/* `.Cm a , b` or `.Po Cm a , b`: a value that the page tells of. */
+static bool
+tells_value(const char *text, const char *word)
+{
+	size_t len = strlen(word);
+
+	for (const char *p = text; (p = strstr(p, "Cm ")); p++) {
+		size_t n = strcspn(p, "\n");
+
+		for (const char *at = p + 2; (at = memmem(at, n - (size_t)(at - p), word, len));
+		     at += len)
+			if (at[-1] == ' ' && strchr(" \n", at[len]))
+				return true;
+	}
+	return false;
+}
+
+#define expect_values(page, object, max, name)                                                     \
+	do {                                                                                       \
+		char *text = part(page, ".Ss " object, "\n.Ss ");                                  \
+		for (int i = 0; i < (max); i++)                                                    \
+			ck_assert_msg(tells_value(text, name(i)), "%s has no value %s", object,    \
+				      name(i));                                                    \
+		free(text);                                                                        \
+	} while (0)
+
 /* Names that come in values. */
 START_TEST(manual_has_the_names)
 {
 	char *page = manual();
 
-	for (int i = 0; i < _DSTATE_MAX; i++)
-		ck_assert_msg(strstr(page, dstate_name(i)) != NULL, "no state %s", dstate_name(i));
-	for (int i = 0; i < _VERDICT_MAX; i++)
-		ck_assert_msg(strstr(page, verdict_name(i)) != NULL, "no verdict %s",
-			      verdict_name(i));
-	for (int i = 0; i < _CAUSE_MAX; i++)
-		ck_assert_msg(strstr(page, cause_name(i)) != NULL, "no cause %s", cause_name(i));
-	for (int i = 0; i < _DECISION_KIND_MAX; i++)
-		ck_assert_msg(strstr(page, decision_kind_name(i)) != NULL, "no decision %s",
-			      decision_kind_name(i));
-	for (int i = 0; i < _NOTE_KIND_MAX; i++)
-		ck_assert_msg(strstr(page, note_kind_name(i)) != NULL, "no event %s",
-			      note_kind_name(i));
-	for (int i = 0; i < _RULE_MAX; i++)
-		ck_assert_msg(strstr(page, rule_kind_name(i)) != NULL, "no rule %s",
-			      rule_kind_name(i));
-	for (int i = 0; i < _RESULT_MAX; i++)
-		ck_assert_msg(strstr(page, result_name(i)) != NULL, "no result %s", result_name(i));
+	expect_values(page, "DEPLOYMENT", _DSTATE_MAX, dstate_name);
+	expect_values(page, "ENVIRONMENT", _VERDICT_MAX, verdict_name);
+	expect_values(page, "ENVIRONMENT", _RESULT_MAX, result_name);
+	expect_values(page, "SAMPLE", _RESULT_MAX, result_name);
+	expect_values(page, "ALERT", _CAUSE_MAX, cause_name);
+	expect_values(page, "DECISION", _DECISION_KIND_MAX, decision_kind_name);
+	expect_values(page, "EVENT", _NOTE_KIND_MAX, note_kind_name);
+	expect_values(page, "EVIDENCE", _RULE_MAX, rule_kind_name);
 	free(page);
 }
 END_TEST
