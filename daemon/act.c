@@ -103,6 +103,26 @@ act_uses_engine(const struct conf_env *c)
 	return c->artifact && !c->rollback;
 }
 
+bool
+target_uses_engine(const struct target *t)
+{
+	const struct conf_env *c = target_conf(t);
+
+	return c && act_uses_engine(c);
+}
+
+char *
+target_release_path(const struct target *t, const char *tag)
+{
+	return xasprintf("%s/releases/%s", act_releases(target_conf(t)), tag);
+}
+
+const char *
+act_releases(const struct conf_env *c)
+{
+	return c->releases ? c->releases : act_root(c);
+}
+
 char *
 act_previous_release_note(const struct daemon *d, const char *id)
 {

@@ -56,17 +56,34 @@ backup_work(struct job *j)
 	free(folder);
 }
 
+/* What a restore will not bring back is said when it can still be helped. */
+static const char *
+describe_left_out(const struct backup_made *m, char *buf, size_t n)
+{
+	char special[64] = "", bits[64] = "";
+
+	if (m->skipped > 0)
+		snprintf(special, sizeof special, "; left out: %lu special or vanished files",
+			 m->skipped);
+	if (m->stripped > 0)
+		snprintf(bits, sizeof bits, "; left out: set-id or sticky bits of %lu files",
+			 m->stripped);
+	snprintf(buf, n, "%s%s", special, bits);
+	return buf;
+}
+
 static void
 backup_answer(struct act *a)
 {
 	struct event e = {.kind = EV_BACKUP};
-	char text[TEXT_MAX_LEN * 2];
+	char text[TEXT_MAX_LEN * 2], left_out[128];
 
 	if (a->result < 0)
 		snprintf(text, sizeof text, "%s", a->error ? a->error : strerror(-a->result));
 	else
-		snprintf(text, sizeof text, "%s, %lu entries, %lld bytes, sha256 %s", a->file,
-			 a->made.entries, (long long)a->made.bytes, a->made.sha256);
+		snprintf(text, sizeof text, "%s, %lu entries, %lld bytes, sha256 %s%s", a->file,
+			 a->made.entries, (long long)a->made.bytes, a->made.sha256,
+			 describe_left_out(&a->made, left_out, sizeof left_out));
 	e.u.done.ok = a->result == 0;
 	e.u.done.text = text;
 	e.u.done.path = a->file ? a->file : "";

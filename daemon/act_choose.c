@@ -94,8 +94,9 @@ choose_backup_work(struct job *j)
 	for (a->chosen = 0; a->chosen < a->n_rows; a->chosen++) {
 		struct backup_row *r = &a->rows[a->chosen];
 		char *error = NULL;
+		/* The restore insists on the bytes that were judged here. */
 		int e = backup_verify(r->path, r->sha256[0] ? r->sha256 : NULL, &a->job.cancelled,
-				      &error);
+				      r->sha256, &error);
 
 		if (e == 0) {
 			a->any_verified = true;
@@ -126,7 +127,7 @@ record_verification(struct act *a)
 
 		if (r->service[0] == '\0')
 			continue; /* not ours */
-		if (i == a->chosen)
+		if (i == a->chosen && a->any_verified)
 			r->verified_wall = pair.wall;
 		batch_backup(b, r);
 		if (i < a->chosen)

@@ -53,6 +53,8 @@ void act_submit(struct act *a, void (*work)(struct job *), void (*done)(struct j
 const char *act_root(const struct conf_env *conf);
 /* Releases in folders, and the way back is the rename of `current`. */
 bool act_uses_engine(const struct conf_env *c);
+/* The folder that has `current` and releases/. */
+const char *act_releases(const struct conf_env *c);
 /* The file that remembers which release was in place before; owned by the caller. */
 char *act_previous_release_note(const struct daemon *d, const char *id);
 

@@ -120,12 +120,6 @@ start_hook(struct act *a, char *const *argv, const char *step)
 
 /* --- the built-in engine --- */
 
-static const char *
-releases_of(const struct conf_env *c)
-{
-	return c->releases ? c->releases : act_root(c);
-}
-
 static void
 engine_finish(struct act *a, const char *done_text)
 {
@@ -157,7 +151,7 @@ note_previous(struct act *a)
 	if (r == 0)
 		return 0;
 	tag = NULL;
-	r = engine_current(releases_of(a->conf), &tag);
+	r = engine_current(act_releases(a->conf), &tag);
 	if (r < 0 && r != -ENOENT)
 		return r;
 	r = file_write_atomic(a->note_path, tag ? tag : "", tag ? strlen(tag) : 0, 0640);
@@ -176,7 +170,7 @@ engine_deploy_work(struct job *j)
 		a->error = xasprintf("cannot note the release that is in place in %s: %s",
 				     a->note_path, strerror(-a->result));
 	else
-		a->result = engine_deploy(releases_of(a->conf), a->d.tag, a->file,
+		a->result = engine_deploy(act_releases(a->conf), a->d.tag, a->file,
 					  &a->job.cancelled, &previous, &a->error);
 	free(previous);
 }
@@ -208,7 +202,8 @@ engine_switch_work(struct job *j)
 	struct act *a = (struct act *)j;
 	const char *slash = strrchr(a->d.target, '/');
 
-	a->result = engine_switch(releases_of(a->conf), slash ? slash + 1 : a->d.target, &a->error);
+	a->result =
+		engine_switch(act_releases(a->conf), slash ? slash + 1 : a->d.target, &a->error);
 }
 
 static void

@@ -64,7 +64,7 @@ struct daemon_options {
 struct daemon {
 	struct daemon_options options;
 	struct event_base *base;
-	struct event *timer, *watchdog, *sigterm, *sigint, *sighup, *sigpipe;
+	struct event *timer, *watchdog, *sigterm, *sigint, *sighup;
 	struct clock clock;
 	usec_t started_boottime, started_wall;
 	struct conf *conf;
@@ -82,6 +82,10 @@ struct daemon {
 	bool pumping, stopping, reloading, reload_again;
 	struct asked *asked;
 	uint64_t next_token;
+	struct {
+		usec_t since;
+		unsigned n;
+	} denied; /* requests of the running minute that were not granted */
 	int exit_status;
 };
 
@@ -109,6 +113,9 @@ void act_deploy_release(struct target *t, const struct deployment *d, unsigned a
 void act_roll_back(struct target *t, const struct deployment *d, unsigned attempt);
 void act_gates(struct target *t, const struct deployment *d, unsigned attempt);
 void act_cancel(struct target *t);
+/* Does a rollback go to a release folder, and which is it?  The path is the caller's. */
+bool target_uses_engine(const struct target *t);
+char *target_release_path(const struct target *t, const char *tag);
 /* The daemon ends: hooks run on, workers' jobs are cancelled. */
 void act_detach_all(struct target *t);
 

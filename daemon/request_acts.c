@@ -5,6 +5,7 @@
  */
 
 #include <errno.h>
+#include <sys/stat.h>
 
 #include "common/util.h"
 #include "daemon/requests_internal.h"
@@ -191,36 +192,141 @@ request_deploy(struct daemon *d, struct ctl_request *r, const struct peer *p, js
 
 /* --- rollback and abort --- */
 
+/* A rollback to something named: it is looked for before anything is decided, as a slip would end
+ * in a failed rollback that pages people. */
+struct rollback_wish {
+	struct job job; /* first: a job is cast back to its wish */
+	struct daemon *daemon;
+	struct target *target;
+	struct asked *asked;
+	json_t *body; /* owned */
+	char *path;   /* owned: the backup, or the release's folder */
+	int result;
+};
+
+static void
+rollback_post(struct daemon *d, const struct target *t, const struct asked *a, const json_t *body)
+{
+	struct event e = {.kind = EV_ROLLBACK, .env = t->handle, .request = a->token};
+
+	e.actor_uid = a->peer.uid;
+	e.u.rollback.reason = arg_text(body, "reason");
+	e.u.rollback.to = arg_text(body, "to");
+	e.u.rollback.file = arg_text(body, "backup");
+	e.u.rollback.force = arg_flag(body, "force");
+	daemon_post(d, &e);
+}
+
+static void
+rollback_wish_free(struct rollback_wish *w)
+{
+	json_decref(w->body);
+	free(w->path);
+	free(w);
+}
+
+static void
+rollback_settle(struct rollback_wish *w, const char *problem)
+{
+	struct asked *a = w->asked;
+
+	if (!problem) {
+		rollback_post(w->daemon, w->target, a, w->body);
+	} else {
+		a = asked_take(w->daemon, a->token);
+		ctl_error(a->request, 404, "not-found", NULL, "%s", problem);
+		asked_free(a);
+	}
+	rollback_wish_free(w);
+}
+
+static void
+look_work(struct job *j)
+{
+	struct rollback_wish *w = (struct rollback_wish *)j;
+	bool release = *arg_text(w->body, "to") != '\0';
+	struct stat st;
+
+	if (stat(w->path, &st) < 0)
+		w->result = -errno;
+	else if (release ? !S_ISDIR(st.st_mode) : !S_ISREG(st.st_mode))
+		w->result = release ? -ENOTDIR : -EINVAL;
+}
+
+static void
+look_done(struct job *j)
+{
+	struct rollback_wish *w = (struct rollback_wish *)j;
+	bool release = *arg_text(w->body, "to") != '\0';
+	char text[PATH_MAX_LEN + 128];
+
+	snprintf(text, sizeof text, "cannot find the %s %s: %s; %s", release ? "release" : "backup",
+		 w->path, strerror(-w->result),
+		 release ? "name one that is unpacked there"
+			 : "dhash backups lists those there are");
+	rollback_settle(w, w->result < 0 ? text : NULL);
+}
+
+static void
+on_rows_of_tag(void *arg, int error, struct backup_row *rows, size_t n)
+{
+	struct rollback_wish *w = arg;
+	const char *to = arg_text(w->body, "to");
+	bool found = error < 0; /* what cannot be looked up is the choice's to judge */
+	char text[TAG_MAX_LEN + 128];
+
+	for (size_t i = 0; error == 0 && i < n; i++)
+		found |= !rows[i].emergency && streq(rows[i].tag, to);
+	snprintf(text, sizeof text,
+		 "there is no backup of the release %s: dhash backups lists those there are", to);
+	rollback_settle(w, found ? NULL : text);
+}
+
+static const char *
+rollback_problem(const char *to, const char *file)
+{
+	if (*to && *file)
+		return "--to and --backup are two ways to say where to: use one";
+	if (*to && !tag_valid(to))
+		return "--to: that is no release tag";
+	if (*file && (*file != '/' || strlen(file) >= PATH_MAX_LEN))
+		return "--backup wants an absolute path";
+	return NULL;
+}
+
 void
 request_rollback(struct daemon *d, struct ctl_request *r, const struct peer *p, json_t *body)
 {
 	struct target *t = request_target(d, r, body);
-	const char *to = arg_text(body, "to"), *file = arg_text(body, "backup"),
-		   *reason = arg_text(body, "reason");
-	struct event e = {.kind = EV_ROLLBACK, .actor_uid = p->uid};
+	const char *to = arg_text(body, "to"), *file = arg_text(body, "backup");
+	const char *problem = rollback_problem(to, file);
+	struct rollback_wish *w;
+	struct asked *a;
 
 	if (!t || request_refuse_read_only(d, r))
 		return;
-	if (*to && *file) {
-		ctl_error(r, 400, "bad-request", NULL,
-			  "--to and --backup are two ways to say where to: use one");
+	if (problem) {
+		ctl_error(r, 400, "bad-request", NULL, "%s", problem);
 		return;
 	}
-	if (*to && !tag_valid(to)) {
-		ctl_error(r, 400, "bad-request", NULL, "\"%s\" is no release tag", to);
+	a = asked_new(d, r, CTL_ROLLBACK, p, t, arg_text(body, "reason"));
+	if (!*to && !*file) {
+		rollback_post(d, t, a, body);
 		return;
 	}
-	if (*file && (*file != '/' || strlen(file) >= PATH_MAX_LEN)) {
-		ctl_error(r, 400, "bad-request", NULL, "--backup wants an absolute path: %s", file);
+	w = xcalloc(1, sizeof *w);
+	w->daemon = d;
+	w->target = t;
+	w->asked = a;
+	w->body = json_incref(body);
+	if (*to && !target_uses_engine(t)) {
+		store_backup_rows(d->store, t->service, t->environment, 0, on_rows_of_tag, w);
 		return;
 	}
-	e.env = t->handle;
-	e.request = asked_new(d, r, CTL_ROLLBACK, p, t, reason)->token;
-	e.u.rollback.reason = reason;
-	e.u.rollback.to = to;
-	e.u.rollback.file = file;
-	e.u.rollback.force = arg_flag(body, "force");
-	daemon_post(d, &e);
+	w->path = *to ? target_release_path(t, to) : xstrdup(file);
+	w->job.work = look_work;
+	w->job.done = look_done;
+	worker_submit(d->worker, &w->job);
 }
 
 static struct target *

@@ -197,7 +197,7 @@ verify_work(struct job *j)
 	{
 		char *why = NULL;
 		int r = backup_verify(arg_text(row, "path"), arg_text(row, "sha256"), &j->cancelled,
-				      &why);
+				      NULL, &why);
 
 		json_object_set_new(row, "ok", json_boolean(r == 0));
 		json_object_set_new(row, "text",
@@ -292,7 +292,12 @@ on_events(void *arg, int error, json_t *rows)
 {
 	struct read_wish *w = arg;
 
-	ctl_events(w->request, error < 0 ? json_array() : rows);
+	/* An empty list would pass for "nothing more happened". */
+	if (error < 0)
+		ctl_error(w->request, 500, "internal", NULL, "cannot read the events: %s",
+			  strerror(-error));
+	else
+		ctl_events(w->request, rows);
 	free(w);
 }
 

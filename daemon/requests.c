@@ -9,6 +9,8 @@
 #include "common/util.h"
 #include "daemon/requests_internal.h"
 
+enum { DENIED_PER_MIN = 20 };
+
 const char *
 arg_text(const json_t *o, const char *key)
 {
@@ -49,10 +51,22 @@ audit(struct daemon *d, const struct peer *p, enum ctl_op op, const char *target
 		  reason && *reason ? "; reason: " : "", reason ? reason : "");
 }
 
+/* Who may only read can ask as often as he likes: he must not fill the disk and the journal. */
 static void
 on_denied(void *arg, enum ctl_op op, const struct peer *p)
 {
-	audit(arg, p, op, "-", NULL, false, "not in the group that may");
+	struct daemon *d = arg;
+	usec_t now = now_boottime();
+
+	if (now - d->denied.since >= USEC_PER_MINUTE) {
+		if (d->denied.n > DENIED_PER_MIN)
+			log_warning("%u more requests of the last minute were denied, untold",
+				    d->denied.n - DENIED_PER_MIN);
+		d->denied.since = now;
+		d->denied.n = 0;
+	}
+	if (d->denied.n++ < DENIED_PER_MIN)
+		audit(d, p, op, "-", NULL, false, "not in the group that may");
 }
 
 /* --- finding what a request is about --- */

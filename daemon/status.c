@@ -35,7 +35,8 @@ release_now(const struct deployment *d)
 							      : d->previous_tag;
 		break;
 	default:
-		tag = d->tag;
+		/* After a second rollback that did not end well, nobody knows. */
+		tag = d->rollbacks > 1 ? "" : d->tag;
 		break;
 	}
 	return tag[0] ? json_string(tag) : json_null();

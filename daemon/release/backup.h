@@ -40,9 +40,11 @@ int backup_create(const char *file, const char *root, char *const *paths,
  * Reads `file` whole: its SHA-256 must be `sha256` (the database's, or NULL), its sidecar must say
  * the same where there is one, and the zip's own structure and CRCs must hold.  -EBADMSG = corrupt.
  * Without sha256 it must also be one that a restore without sha256 takes: -EPERM, -EFBIG.
+ * ret_sha256 (may be NULL): the digest of the bytes that were judged, so that a restore can insist
+ * on the very same.
  */
-int
-backup_verify(const char *file, const char *sha256, const atomic_bool *cancelled, char **ret_error);
+int backup_verify(const char *file, const char *sha256, const atomic_bool *cancelled,
+		  char ret_sha256[65], char **ret_error);
 
 /*
  * Puts the archive's contents back below root: digest and extraction read the same open descriptor,

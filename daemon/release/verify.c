@@ -105,7 +105,8 @@ check_digests(const char *file, const char *is, const char *sha256, char **ret_e
 /* Where the database vouches for the bytes, the archive is one that this daemon wrote, and only
  * damage is looked for; else it must also be one that a restore would take. */
 int
-backup_verify(const char *file, const char *sha256, const atomic_bool *cancelled, char **ret_error)
+backup_verify(const char *file, const char *sha256, const atomic_bool *cancelled,
+	      char ret_sha256[DIGEST_HEX], char **ret_error)
 {
 	struct reading_limits limits = reading_strict;
 	char is[DIGEST_HEX];
@@ -126,5 +127,7 @@ backup_verify(const char *file, const char *sha256, const atomic_bool *cancelled
 	if (r == 0)
 		r = reading_each(s, READING_ZIP, &limits, reading_drop, NULL, ret_error);
 	source_free(s);
+	if (r == 0 && ret_sha256)
+		memcpy(ret_sha256, is, DIGEST_HEX);
 	return r;
 }

@@ -28,7 +28,7 @@ main(int argc, char **argv)
 	if (argc == 5 && streq(argv[1], "create"))
 		r = backup_create(argv[2], argv[3], &argv[4], NULL, &made, &error);
 	else if (argc == 3 && streq(argv[1], "verify"))
-		r = backup_verify(argv[2], NULL, NULL, &error);
+		r = backup_verify(argv[2], NULL, NULL, NULL, &error);
 	else if (argc == 5 && streq(argv[1], "restore"))
 		r = backup_restore(argv[2], NULL, argv[3], &argv[4], NULL, &error);
 	else

@@ -179,6 +179,17 @@ def test_corrupt_backup_is_paged_and_the_next_verified_one_used(daemon, site, sa
     assert backup.name in daemon.log()
 
 
+def test_rollback_to_what_is_not_there_changes_nothing(daemon, site, sample, tmp_path):
+    start(daemon, site, sample.url)
+    deployment = daemon.deploy("v1")
+    daemon.wait_state(deployment, "watching")
+    for where, name in (("--to", "v0.9"), ("--backup", str(tmp_path / "slip.zip")), ("--backup", str(tmp_path))):
+        done = daemon.dhash("rollback", "--env", "production", where, name, "--yes")
+        assert done.returncode == 4 and name in done.stderr, done.stdout + done.stderr
+    assert daemon.show(deployment)["state"] == "watching"
+    assert site.in_place() == "v1"
+
+
 def test_rollback_asks_on_a_terminal(daemon, site, sample):
     import os
     import pty

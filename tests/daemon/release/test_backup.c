@@ -57,7 +57,7 @@ START_TEST(debian_agrees)
 	ck_assert_uint_eq(made.skipped, 0);
 	ck_assert_uint_eq(count_names("backups", "."), 2); /* "." and "..": no temporary */
 	expect_ok(backup_verify("backups/dhash-production-20240101-120000.zip", made.sha256, NULL,
-				&error));
+				NULL, &error));
 }
 END_TEST
 

@@ -195,7 +195,7 @@ START_TEST(hostile_backup)
 	make_hostile("h.zip", h);
 	ck_assert_int_eq(backup_restore("h.zip", NULL, "root", STRV("app"), NULL, &error), -EPERM);
 	expect_sentence(&error, h->why);
-	ck_assert_int_eq(backup_verify("h.zip", NULL, NULL, &error), -EPERM);
+	ck_assert_int_eq(backup_verify("h.zip", NULL, NULL, NULL, &error), -EPERM);
 	expect_sentence(&error, h->why);
 	expect_untouched();
 }

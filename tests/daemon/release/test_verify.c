@@ -35,14 +35,14 @@ START_TEST(every_flipped_byte_is_caught)
 	for (size_t i = 0; i < len; i++) {
 		data[i] ^= (char)(1 << i % 8);
 		put("b.zip", data, len);
-		ck_assert_int_eq(backup_verify("b.zip", made.sha256, NULL, &error), -EBADMSG);
+		ck_assert_int_eq(backup_verify("b.zip", made.sha256, NULL, NULL, &error), -EBADMSG);
 		expect_sentence(&error, "the database");
-		ck_assert_int_eq(backup_verify("b.zip", NULL, NULL, &error), -EBADMSG);
+		ck_assert_int_eq(backup_verify("b.zip", NULL, NULL, NULL, &error), -EBADMSG);
 		expect_sentence(&error, ".sha256");
 		data[i] ^= (char)(1 << i % 8);
 	}
 	put("b.zip", data, len);
-	expect_ok(backup_verify("b.zip", made.sha256, NULL, &error));
+	expect_ok(backup_verify("b.zip", made.sha256, NULL, NULL, &error));
 	free(data);
 }
 END_TEST
@@ -59,7 +59,7 @@ START_TEST(flipped_bytes_without_a_digest)
 
 		data[i] ^= (char)(1 << i % 8);
 		put("b.zip", data, len);
-		r = backup_verify("b.zip", NULL, NULL, &error);
+		r = backup_verify("b.zip", NULL, NULL, NULL, &error);
 		data[i] ^= (char)(1 << i % 8);
 		if (r == 0) {
 			folder("out");
@@ -85,9 +85,9 @@ START_TEST(every_cut_is_caught)
 	unlink("b.zip.sha256");
 	for (size_t i = 0; i < len; i++) {
 		put("b.zip", data, i);
-		ck_assert_int_eq(backup_verify("b.zip", made.sha256, NULL, &error), -EBADMSG);
+		ck_assert_int_eq(backup_verify("b.zip", made.sha256, NULL, NULL, &error), -EBADMSG);
 		expect_sentence(&error, "corrupt");
-		ck_assert_int_eq(backup_verify("b.zip", NULL, NULL, &error), -EBADMSG);
+		ck_assert_int_eq(backup_verify("b.zip", NULL, NULL, NULL, &error), -EBADMSG);
 		expect_sentence(&error, "b.zip");
 	}
 	free(data);
@@ -103,8 +103,8 @@ START_TEST(forged_together)
 	make_archive("b.zip", items, 1);
 	digest_of("b.zip", sha256);
 	write_sidecar(sha256, "b.zip");
-	expect_ok(backup_verify("b.zip", NULL, NULL, &error));
-	ck_assert_int_eq(backup_verify("b.zip", made.sha256, NULL, &error), -EBADMSG);
+	expect_ok(backup_verify("b.zip", NULL, NULL, NULL, &error));
+	ck_assert_int_eq(backup_verify("b.zip", made.sha256, NULL, NULL, &error), -EBADMSG);
 	expect_sentence(&error, "the database");
 	ck_assert_int_eq(backup_restore("b.zip", made.sha256, "root", STRV("app"), NULL, &error),
 			 -EBADMSG);
@@ -127,19 +127,19 @@ START_TEST(sidecars)
 	zeros[64] = '\0';
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		put_text("b.zip.sha256", bad[i]);
-		ck_assert_int_eq(backup_verify("b.zip", made.sha256, NULL, &error), -EBADMSG);
+		ck_assert_int_eq(backup_verify("b.zip", made.sha256, NULL, NULL, &error), -EBADMSG);
 		expect_sentence(&error, "not a line of sha256sum");
 	}
 	write_sidecar(made.sha256, "other.zip");
-	ck_assert_int_eq(backup_verify("b.zip", made.sha256, NULL, &error), -EBADMSG);
+	ck_assert_int_eq(backup_verify("b.zip", made.sha256, NULL, NULL, &error), -EBADMSG);
 	expect_sentence(&error, "not a line of sha256sum");
 	write_sidecar(zeros, "b.zip");
-	ck_assert_int_eq(backup_verify("b.zip", made.sha256, NULL, &error), -EBADMSG);
+	ck_assert_int_eq(backup_verify("b.zip", made.sha256, NULL, NULL, &error), -EBADMSG);
 	expect_sentence(&error, "its .sha256 file");
 	write_sidecar(made.sha256, "b.zip");
-	expect_ok(backup_verify("b.zip", made.sha256, NULL, &error));
+	expect_ok(backup_verify("b.zip", made.sha256, NULL, NULL, &error));
 	unlink("b.zip.sha256");
-	expect_ok(backup_verify("b.zip", made.sha256, NULL, &error));
+	expect_ok(backup_verify("b.zip", made.sha256, NULL, NULL, &error));
 }
 END_TEST
 
@@ -147,19 +147,19 @@ START_TEST(what_is_no_backup)
 {
 	atomic_bool cancelled = true;
 
-	ck_assert_int_eq(backup_verify("none.zip", NULL, NULL, &error), -ENOENT);
+	ck_assert_int_eq(backup_verify("none.zip", NULL, NULL, NULL, &error), -ENOENT);
 	expect_sentence(&error, "none.zip");
-	ck_assert_int_eq(backup_verify("root", NULL, NULL, &error), -EINVAL);
+	ck_assert_int_eq(backup_verify("root", NULL, NULL, NULL, &error), -EINVAL);
 	expect_sentence(&error, "regular file");
 	ck_assert_int_eq(mkfifo("fifo", 0600), 0);
-	ck_assert_int_eq(backup_verify("fifo", NULL, NULL, &error), -EINVAL);
+	ck_assert_int_eq(backup_verify("fifo", NULL, NULL, NULL, &error), -EINVAL);
 	expect_sentence(&error, "regular file");
 	put_text("text", "no zip at all");
-	ck_assert_int_eq(backup_verify("text", NULL, NULL, &error), -EBADMSG);
+	ck_assert_int_eq(backup_verify("text", NULL, NULL, NULL, &error), -EBADMSG);
 	expect_sentence(&error, "text");
-	ck_assert_int_eq(backup_verify("b.zip", "123", NULL, &error), -EBADMSG);
+	ck_assert_int_eq(backup_verify("b.zip", "123", NULL, NULL, &error), -EBADMSG);
 	expect_sentence(&error, "123");
-	ck_assert_int_eq(backup_verify("b.zip", made.sha256, &cancelled, &error), -ECANCELED);
+	ck_assert_int_eq(backup_verify("b.zip", made.sha256, &cancelled, NULL, &error), -ECANCELED);
 	expect_sentence(&error, "cancelled");
 }
 END_TEST
