@@ -62,6 +62,20 @@ print_decisions(struct out *o, const json_t *decisions)
 	}
 }
 
+/* A warning that became critical is over as a warning, but nothing was resolved. */
+static bool
+grew_worse(const json_t *alerts, const json_t *a)
+{
+	for (size_t i = 0; i < json_array_size(alerts); i++) {
+		const json_t *other = json_array_get(alerts, i);
+
+		if (streq(jstr_or(other, "cause", ""), jstr_or(a, "cause", "?")) &&
+		    streq(jstr_or(other, "raised_at", ""), jstr_or(a, "resolved_at", "?")))
+			return true;
+	}
+	return false;
+}
+
 static void
 print_alerts(struct out *o, const json_t *alerts)
 {
@@ -79,7 +93,8 @@ print_alerts(struct out *o, const json_t *alerts)
 			jstr_or(a, "level", "?"), jstr_or(a, "cause", "?"),
 			resolved ? "" : ", still open", jstr_or(a, "text", "-"));
 		if (resolved)
-			out_row(o, "", STYLE_DIM, "resolved after %s",
+			out_row(o, "", STYLE_DIM, "%s after %s",
+				grew_worse(alerts, a) ? "grew worse" : "resolved",
 				text_between(lasted, jstr(a, "raised_at"), resolved));
 	}
 }

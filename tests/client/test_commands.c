@@ -134,13 +134,19 @@ END_TEST
 	"{\"cause\":\"health\",\"level\":\"warning\",\"raised_at\":\"2024-01-01T12:10:00.000Z\","  \
 	"\"resolved_at\":\"2024-01-01T12:10:30.000Z\",\"text\":\"one failed round\"}"
 
+#define GREW_WORSE                                                                                 \
+	"{\"cause\":\"error-rate\",\"level\":\"warning\",\"raised_at\":\"2024-01-01T12:10:00."     \
+	"000Z\",\"resolved_at\":\"2024-01-01T12:11:00.000Z\",\"text\":\"7%\"},{\"cause\":\"error-" \
+	"rate\",\"level\":\"critical\",\"raised_at\":\"2024-01-01T12:11:00.000Z\",\"resolved_"     \
+	"at\":null,\"text\":\"12%\"}"
+
 START_TEST(explain)
 {
 	fake_says((struct canned[]){
 		{"GET /v1/explain?deployment=" ID,
 		 "{\"environment\":null,\"deployment\":" DEPLOYMENT(
 			 "rolled-back", "rolled-back",
-			 "") ",\"decisions\":[" DECISION "],\"alerts\":[" RESOLVED
+			 "") ",\"decisions\":[" DECISION "],\"alerts\":[" RESOLVED "," GREW_WORSE
 			     "],\"sentences\":"
 			     "[\"It was rolled back.\",\"A line\\nfeed\"],\"samples\":[]}",
 		 0, 0, 0},
@@ -160,6 +166,8 @@ START_TEST(explain)
 	ck_says(&ran, "12.4% of 1,240 requests (limit 10% for 5min");
 	ck_says(&ran, "between 11% and 14%, from 5 samples");
 	ck_says(&ran, "resolved after 30s");
+	ck_says(&ran, "grew worse after 1min");
+	ck_says(&ran, "still open");
 	ck_exit(&ran, 0, "explain --service dhash --env production");
 	ck_says(&ran, "HEALTHY");
 	ck_exit(&ran, 2, "explain " ID " --env production");
