@@ -20,6 +20,16 @@ book_fresh(struct book *b)
 	b->escalated_warnings = b->escalated_criticals = false;
 }
 
+static void
+remember_warning(struct book *b, usec_t now)
+{
+	if (b->n_recent == BOOK_RECENT_MAX) {
+		memmove(b->recent, b->recent + 1, (BOOK_RECENT_MAX - 1) * sizeof b->recent[0]);
+		b->n_recent--;
+	}
+	b->recent[b->n_recent++] = now;
+}
+
 void
 book_restore(struct book *b, const struct alert *a)
 {
@@ -30,20 +40,22 @@ book_restore(struct book *b, const struct alert *a)
 	*b->v[a->cause] = *a;
 }
 
+void
+book_resume(struct book *b, const struct policy *p, usec_t now)
+{
+	const char *why;
+
+	for (int c = 0; c < _CAUSE_MAX; c++)
+		if (book_level(b, c) == LEVEL_WARNING)
+			remember_warning(b, b->v[c]->raised_at);
+	while (book_escalates(b, p, now, &why))
+		;
+}
+
 enum level
 book_level(const struct book *b, enum cause c)
 {
 	return b->v[c] ? b->v[c]->level : LEVEL_NONE;
-}
-
-static void
-remember_warning(struct book *b, usec_t now)
-{
-	if (b->n_recent == BOOK_RECENT_MAX) {
-		memmove(b->recent, b->recent + 1, (BOOK_RECENT_MAX - 1) * sizeof b->recent[0]);
-		b->n_recent--;
-	}
-	b->recent[b->n_recent++] = now;
 }
 
 bool

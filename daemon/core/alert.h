@@ -24,6 +24,9 @@ void book_fresh(struct book *b);
 /* Puts back an alert that was open before a restart. */
 void book_restore(struct book *b, const struct alert *a);
 
+/* All are put back: what they had escalated to is not escalated to again. */
+void book_resume(struct book *b, const struct policy *p, usec_t now);
+
 enum level book_level(const struct book *b, enum cause c);
 
 /*

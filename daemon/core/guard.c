@@ -36,7 +36,9 @@ guard_reset(struct guard *g, usec_t now)
 	g->first_bad_at = 0;
 	g->all_failed = false;
 	memset(g->seen, 0, sizeof g->seen);
+	memset(g->promised, 0, sizeof g->promised);
 	g->suspect = false;
+	g->suspect_at = 0;
 	g->good_run = 0;
 }
 
@@ -53,6 +55,22 @@ guard_allowed_gap(usec_t interval)
 	return MAX(2 * interval, gap_floor);
 }
 
+void
+guard_promise(struct guard *g, enum sample_kind k, usec_t interval)
+{
+	g->promised[k] = interval;
+}
+
+/* The sample on its way when the fast re-check begins was asked for at the phase's own interval. */
+static usec_t
+expected_in(const struct guard *g, enum sample_kind k, usec_t now, usec_t interval)
+{
+	bool on_its_way =
+		g->seen[k] <= g->suspect_at && now - g->suspect_at <= guard_allowed_gap(interval);
+
+	return g->suspect && on_its_way ? MAX(interval, g->promised[k]) : interval;
+}
+
 usec_t
 guard_unobserved(const struct guard *g, const struct policy *p, enum sample_kind k, usec_t now,
 		 usec_t interval)
@@ -60,7 +78,7 @@ guard_unobserved(const struct guard *g, const struct policy *p, enum sample_kind
 	bool wanted = k == SAMPLE_HEALTH ? p->has_health : p->has_rate || p->has_latency;
 	usec_t since = now - MAX(g->seen[k], g->armed_at);
 
-	return wanted && since > guard_allowed_gap(interval) ? since : 0;
+	return wanted && since > guard_allowed_gap(expected_in(g, k, now, interval)) ? since : 0;
 }
 
 /*
@@ -121,7 +139,9 @@ guard_pending(const struct guard *g, const struct policy *p, usec_t now, usec_t 
 	for (int k = 0; k < _SAMPLE_KIND_MAX; k++) {
 		usec_t age = wanted[k] ? now - MAX(g->seen[k], g->t0) : 0;
 
-		if (age > interval + interval / 2)
+		usec_t in = expected_in(g, k, now, interval);
+
+		if (age > in + in / 2)
 			return 0;
 		longest = MAX(longest, age);
 	}
@@ -143,8 +163,8 @@ missing_as(enum result r, enum on_missing how)
 	}
 }
 
-static void
-infrastructure(struct guard *g, const struct sample *s)
+void
+guard_infrastructure(struct guard *g, const struct sample *s)
 {
 	if (!s->infra_known)
 		return;
@@ -166,7 +186,7 @@ health(struct guard *g, const struct policy *p, const struct sample *s, usec_t i
 	g->last_health = s->result;
 	g->last_health_at = s->at;
 	str_copy(g->last_health_detail, sizeof g->last_health_detail, s->detail);
-	infrastructure(g, s);
+	guard_infrastructure(g, s);
 	g->rounds++;
 	if (r != RESULT_OK && r != RESULT_BAD)
 		return;
@@ -254,6 +274,8 @@ suspicion(struct guard *g, const struct policy *p, const struct sample *s)
 		g->bad_streak > 0 || g->rate.clock < g->rate.n || g->latency.clock < g->latency.n;
 
 	if (bad) {
+		if (!g->suspect)
+			g->suspect_at = s->at;
 		g->suspect = true;
 		g->good_run = 0;
 	} else if (g->suspect && (s->kind == SAMPLE_HEALTH || !p->has_health) &&
@@ -265,6 +287,7 @@ suspicion(struct guard *g, const struct policy *p, const struct sample *s)
 void
 guard_sample(struct guard *g, const struct policy *p, const struct sample *s, usec_t interval)
 {
+	interval = expected_in(g, s->kind, s->at, interval);
 	if (s->kind == SAMPLE_HEALTH)
 		health(g, p, s, interval);
 	else

@@ -32,7 +32,12 @@ struct guard {
 	usec_t seen[_SAMPLE_KIND_MAX]; /* newest typed sample of a kind; 0 = none */
 	usec_t observed[_SAMPLE_KIND_MAX][POLICY_PHASES_MAX];
 
+	/* The interval that the next sample of a kind was promised in, when the newest came; the
+	 * fast re-check shortens it for the samples after it, not for the one on its way. */
+	usec_t promised[_SAMPLE_KIND_MAX];
+
 	bool suspect;      /* fast re-check is on */
+	usec_t suspect_at; /* since when */
 	unsigned good_run; /* good samples in a row since it went on */
 };
 
@@ -44,6 +49,10 @@ void guard_watch(struct guard *g, usec_t t0);
 
 /* `interval` is the sampling interval in force: gaps are measured in it. */
 void guard_sample(struct guard *g, const struct policy *p, const struct sample *s, usec_t interval);
+/* After it: the interval that the next sample of this kind comes in. */
+void guard_promise(struct guard *g, enum sample_kind k, usec_t interval);
+/* What infrastructure looked like, and nothing else of the sample. */
+void guard_infrastructure(struct guard *g, const struct sample *s);
 
 /* The longest gap that only freezes the clocks. */
 usec_t guard_allowed_gap(usec_t interval);

@@ -74,6 +74,7 @@ void recover_load(struct step *st);
 void recover_resume(struct step *st);
 
 /* life.c */
+void alerts_unwatch(struct step *st);
 extern const struct evidence no_evidence;
 void life_answer(struct step *st);
 /* Forgets the sampling of the state before; the first samples are due at once. */
@@ -99,6 +100,7 @@ void life_decide(struct step *st, enum decision_kind kind, bool automatic,
 usec_t watch_interval(const struct env *e, usec_t now);
 usec_t watch_next(const struct env *e);
 void watch_due(struct step *st);
+void watch_observe(struct env *e, const struct sample *s, usec_t now);
 void watch_sample(struct step *st);
 void watch_finish(struct step *st);
 bool watch_armed(const struct env *e);

@@ -55,6 +55,17 @@ alerts_close(struct step *st, const char *text)
 		alert(st, c, LEVEL_NONE, text);
 }
 
+/* What is looked at during a watch only: after it nothing could ever resolve them. */
+void
+alerts_unwatch(struct step *st)
+{
+	static const enum cause watched[] = {CAUSE_ERROR_RATE, CAUSE_LATENCY, CAUSE_LOW_TRAFFIC,
+					     CAUSE_INFRASTRUCTURE, CAUSE_UNOBSERVED};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(watched); i++)
+		alert(st, watched[i], LEVEL_NONE, "the watch is over");
+}
+
 /* Emits what the state waits for. */
 void
 state_effect(struct step *st)
@@ -92,6 +103,8 @@ enter_ended(struct step *st)
 	d->ended_at = st->event->now;
 	d->ended_wall = st->event->wall;
 	e->idle_since = st->event->now;
+	if (d->state == DS_SUCCEEDED || d->state == DS_UNVERIFIED || d->state == DS_SUPERSEDED)
+		alerts_unwatch(st);
 	if (d->state == DS_ROLLED_BACK) {
 		d->restored_at = st->event->now;
 		d->restored_wall = st->event->wall;

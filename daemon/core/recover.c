@@ -16,6 +16,21 @@ observed_from(const struct deployment *d)
 	return d->entered_at;
 }
 
+/* What an observed rule has said already is not said again. */
+static void
+replay_one(struct env *e, const struct sample *s)
+{
+	struct rule_view v;
+
+	watch_observe(e, s, s->at);
+	for (int k = 0; k < _RULE_MAX && watch_armed(e); k++) {
+		if (e->d->policy.rules[k].mode != RULE_OBSERVE || e->would[k])
+			continue;
+		rule_view(&e->guard, &e->d->policy, k, s->at, watch_interval(e, s->at), &v);
+		e->would[k] = v.armed && v.verdict == VERDICT_BREACHED;
+	}
+}
+
 static void
 replay(struct env *e, const struct event *ev)
 {
@@ -29,7 +44,9 @@ replay(struct env *e, const struct event *ev)
 		if (d->state == DS_WATCHING && e->guard.t0 == 0 && s->at > d->t0)
 			guard_watch(&e->guard, d->t0);
 		if (s->at >= from)
-			guard_sample(&e->guard, &d->policy, s, watch_interval(e, s->at));
+			replay_one(e, s);
+		else if (s->kind == SAMPLE_HEALTH)
+			guard_infrastructure(&e->guard, s); /* what was critical before is muted */
 	}
 	if (d->state == DS_WATCHING && e->guard.t0 == 0)
 		guard_watch(&e->guard, d->t0);
@@ -46,6 +63,7 @@ recover_load(struct step *st)
 	*e->d = *ev->u.recover.deployment;
 	for (size_t i = 0; i < ev->u.recover.n_alerts; i++)
 		book_restore(&e->book, &ev->u.recover.alerts[i]);
+	book_resume(&e->book, &e->d->policy, ev->now);
 	sampling_begin(e, ev->now);
 	if (dstate_ended(e->d->state))
 		e->idle_since = e->d->ended_at;
@@ -66,4 +84,7 @@ recover_resume(struct step *st)
 		note(st, NOTE_STATE, LEVEL_NONE, _RULE_MAX, "%s: goes on after a restart of dhashd",
 		     dstate_name(e->d->state));
 	state_effect(st);
+	/* The wish to go back is on disk, the order to stop the deploy hook may have been lost. */
+	if (life_undone(e->d))
+		emit(st, EF_CANCEL);
 }

@@ -464,6 +464,7 @@ recovered(struct step *st)
 	st->env->dirty = true;
 	st->env->idle_since = st->event->now;
 	alert(st, CAUSE_ROLLBACK, LEVEL_NONE, "the service is healthy again");
+	alerts_unwatch(st);
 	note(st, NOTE_RESTORED, LEVEL_WARNING, _RULE_MAX,
 	     "service restored after a failed rollback; what is in place now is for an operator to "
 	     "say");
@@ -492,6 +493,14 @@ tell_bad(struct step *st, const struct sample *s)
 	     "%s %s: %s", sample_kind_name(s->kind), result_name(s->result), s->detail);
 }
 
+/* One sample into the guard, measured by the interval that it was asked for in. */
+void
+watch_observe(struct env *e, const struct sample *s, usec_t now)
+{
+	guard_sample(&e->guard, env_policy(e), s, watch_interval(e, now));
+	guard_promise(&e->guard, s->kind, watch_interval(e, now));
+}
+
 void
 watch_sample(struct step *st)
 {
@@ -504,7 +513,7 @@ watch_sample(struct step *st)
 	e->awaiting[s->kind] = false;
 	if (e->d && (!dstate_ended(e->d->state) || in_tail(e)))
 		emit(st, EF_PERSIST_SAMPLE)->u.sample = *s;
-	guard_sample(&e->guard, env_policy(e), s, watch_interval(e, st->event->now));
+	watch_observe(e, s, st->event->now);
 	tell_bad(st, s);
 	if (s->kind == SAMPLE_HEALTH && health_matters(e))
 		health_alert(st);

@@ -139,6 +139,15 @@ setup(void)
 	step((struct event){.kind = EV_STARTED});
 }
 
+static void teardown(void);
+
+static void
+setup_again(void)
+{
+	teardown();
+	setup();
+}
+
 static void
 teardown(void)
 {
@@ -836,6 +845,115 @@ START_TEST(the_clock_of_a_breach_survives)
 }
 END_TEST
 
+START_TEST(a_round_begun_at_the_slow_interval_counts_whole)
+{
+	struct env_view before, after;
+	int extended;
+
+	to_watching();
+	run(61 * MIN_, -1);
+	core_view(core, 0, now, &before);
+	extended = before.phase;
+	ck_assert_int_eq(extended, 2);
+	world.down = true; /* the health answer comes first and begins the fast re-check */
+	while (!seen.sample[SAMPLE_HEALTH].want) {
+		now = core_deadline(core);
+		step((struct event){.kind = EV_TICK});
+	}
+	core_view(core, 0, now, &before);
+	sample(SAMPLE_HEALTH);
+	core_view(core, 0, now, &after);
+	ck_assert_int_eq(after.rules[RULE_ERROR_RATE].verdict, VERDICT_HEALTHY); /* not blind */
+	sample(SAMPLE_METRICS);
+	core_view(core, 0, now, &after);
+	ck_assert_int_ge(after.coverage[extended].observed - before.coverage[extended].observed,
+			 299 * SEC_);
+	/* A source that falls silent during the re-check is missed after a minute all the same. */
+	world.down = false;
+	world.metrics_silent = true;
+	run(70 * SEC_, -1);
+	core_view(core, 0, now, &after);
+	ck_assert_int_eq(after.rules[RULE_ERROR_RATE].verdict, VERDICT_BLIND);
+}
+END_TEST
+
+START_TEST(infrastructure_muted_or_not_survives_a_restart)
+{
+	for (int from_before = 0; from_before < 2; from_before++) {
+		struct sample s[3] = {0};
+
+		setup_again();
+		policy.has_infrastructure = true;
+		reconfigure();
+		world.infra = from_before;
+		to_watching();
+		for (int i = 0; i < 3; i++) {
+			s[i].result = RESULT_OK;
+			s[i].infra_known = true;
+			s[i].infra_critical = i > 0 || from_before;
+			s[i].at = i == 0 ? seen.d.deployed_at + 1 : seen.d.t0 - SEC_ * (3 - i);
+		}
+		world.infra = true;
+		restart(s, 3);
+		run(2 * MIN_, DS_RB_SAVING);
+		ck_assert_int_eq(seen.d.state, from_before ? DS_WATCHING : DS_RB_SAVING);
+	}
+}
+END_TEST
+
+START_TEST(a_wish_to_go_back_stops_the_hook_after_a_restart_too)
+{
+	deploy("deploy-1", false);
+	run(SEC_, DS_GATES);
+	done(EV_GATES, true);
+	done(EV_BACKUP, true);
+	rollback();
+	ck_assert_uint_eq(seen.cancels, 1);
+	restart(NULL, 0);
+	ck_assert_uint_eq(seen.cancels, 2);
+	hook(HOOK_FAILED);
+	ck_assert_int_eq(seen.d.state, DS_RB_SAVING);
+	ck_assert_uint_eq(seen.d.auto_rollbacks, 0);
+}
+END_TEST
+
+START_TEST(no_alert_outlives_what_could_resolve_it)
+{
+	struct env_view v;
+
+	policy.rules[RULE_ERROR_RATE].mode = RULE_OBSERVE;
+	reconfigure();
+	world.error_rate = 0.07;
+	to_watching();
+	run(230 * MIN_, -1);
+	core_view(core, 0, now, &v);
+	ck_assert_int_eq(v.alerts[CAUSE_ERROR_RATE].level, LEVEL_WARNING);
+	run(30 * MIN_, DS_SUCCEEDED);
+	ck_assert_int_eq(seen.d.state, DS_SUCCEEDED);
+	core_view(core, 0, now, &v);
+	for (int c = 0; c < _CAUSE_MAX; c++)
+		ck_assert_int_eq(v.alerts[c].level, LEVEL_NONE);
+}
+END_TEST
+
+START_TEST(what_would_have_been_done_is_said_once_over_a_restart)
+{
+	struct sample s[3] = {0};
+
+	policy.rules[RULE_HEALTH].mode = RULE_OBSERVE;
+	reconfigure();
+	to_watching();
+	for (int i = 0; i < 3; i++)
+		s[i] = (struct sample){.result = RESULT_BAD, .at = now + (i + 1) * 30 * SEC_};
+	world.down = true;
+	run(100 * SEC_, -1);
+	ck_assert_uint_eq(seen.would, 1);
+	restart(s, 3);
+	run(100 * SEC_, -1);
+	ck_assert_uint_eq(seen.would, 1);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -878,6 +996,11 @@ main(void)
 	tcase_add_test(t, escalation_may_roll_back_where_asked);
 	tcase_add_test(t, each_waiting_state_asks_again_with_its_attempt);
 	tcase_add_test(t, the_clock_of_a_breach_survives);
+	tcase_add_test(t, a_round_begun_at_the_slow_interval_counts_whole);
+	tcase_add_test(t, infrastructure_muted_or_not_survives_a_restart);
+	tcase_add_test(t, a_wish_to_go_back_stops_the_hook_after_a_restart_too);
+	tcase_add_test(t, no_alert_outlives_what_could_resolve_it);
+	tcase_add_test(t, what_would_have_been_done_is_said_once_over_a_restart);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
 	srunner_run_all(r, CK_NORMAL);
