@@ -279,6 +279,7 @@ suspicion(struct guard *g, const struct policy *p, const struct sample *s)
 		g->suspect = true;
 		g->good_run = 0;
 	} else if (g->suspect && (s->kind == SAMPLE_HEALTH || !p->has_health) &&
+		   missing_as(s->result, p->on_missing) == RESULT_OK &&
 		   ++g->good_run >= p->recheck_good) {
 		g->suspect = false;
 	}

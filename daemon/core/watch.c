@@ -103,24 +103,38 @@ next_watching(const struct env *e)
 	return next;
 }
 
+/* Rounds while nothing is guarded. */
+static usec_t
+next_idle(const struct env *e)
+{
+	usec_t interval = env_policy(e)->idle_interval_usec;
+
+	if (interval <= 0)
+		return USEC_INFINITY;
+	return grid_next(e->idle_since + e->spread % MIN(interval, idle_spread), interval,
+			 e->last_due);
+}
+
 usec_t
 watch_next(const struct env *e)
 {
 	const struct policy *p = env_policy(e);
-	usec_t interval, begin;
+	usec_t interval, next;
 
 	if (!p->has_health && !p->has_rate && !p->has_latency && !p->has_infrastructure)
 		return watching(e) ? next_watching(e) : USEC_INFINITY;
 	if (watching(e))
 		return next_watching(e);
+	if (!e->d || (dstate_ended(e->d->state) && !in_tail(e)))
+		return next_idle(e);
 	interval = watch_interval(e, e->last_due);
 	if (interval <= 0)
 		return USEC_INFINITY;
-	if (!e->d || (dstate_ended(e->d->state) && !in_tail(e)))
-		begin = e->idle_since + e->spread % MIN(interval, idle_spread);
-	else
-		begin = e->d->entered_at;
-	return grid_next(begin, interval, e->last_due);
+	next = grid_next(e->d->entered_at, interval, e->last_due);
+	/* The tail's last round is due at its end, not after it. */
+	if (e->d->state == DS_ROLLED_BACK && next - e->d->restored_at > p->post_watch_usec)
+		return next_idle(e);
+	return next;
 }
 
 /* --- due --- */

@@ -229,6 +229,11 @@ check_deployment(struct world *w, const struct deployment *d)
 	if (w->disk.exists && !leads_to(w->last_state, d->state))
 		broke(w, "a transition that is not in the table", "%s to %s",
 		      dstate_name(w->last_state), dstate_name(d->state));
+	if (w->disk.exists && w->last_state != d->state && d->attempt <= w->disk.deployment.attempt)
+		broke(w, "a new state under an old attempt", "%s, attempt %u",
+		      dstate_name(d->state), d->attempt);
+	if (d->auto_rollbacks < w->disk.auto_decisions)
+		broke(w, "an automatic rollback that is not counted", "%s", d->id);
 	if (d->auto_rollbacks > 1)
 		broke(w, "two automatic rollbacks", "%u", d->auto_rollbacks);
 	w->last_state = d->state;
@@ -244,6 +249,65 @@ check_decision(struct world *w, const struct decision *dec)
 	w->disk.manual_decisions += !dec->automatic;
 	if (w->decided_at == 0)
 		w->decided_at = w->now;
+}
+
+static bool
+is_answer(enum event_kind k)
+{
+	return k >= EV_GATES && k <= EV_SAMPLE;
+}
+
+/* An answer for an attempt that is over must leave no trace. */
+static void
+check_stale(struct world *w, const struct event *e)
+{
+	if (w->disk.exists && is_answer(e->kind) && e->attempt != w->disk.deployment.attempt &&
+	    effects.n > 0)
+		broke(w, "a late answer had an effect", "%s of attempt %u in %s, attempt %u",
+		      event_kind_name(e->kind), e->attempt, dstate_name(w->disk.deployment.state),
+		      w->disk.deployment.attempt);
+}
+
+/* Time of a phase that samples of a kind can vouch for at the very most, counted anew. */
+static usec_t
+seen_at_most(const struct world *w, enum sample_kind k, unsigned phase)
+{
+	const struct deployment *d = &w->disk.deployment;
+	usec_t begin = d->t0 + schedule_begin(&w->policy, phase), sum = 0;
+	usec_t end = d->t0 + w->policy.phases[phase].until_usec, before = d->t0;
+
+	for (size_t i = 0; i < w->disk.n_samples; i++) {
+		const struct sample *s = &w->disk.samples[i];
+		usec_t longest = w->policy.phases[phase].interval_usec * 3 / 2;
+
+		if (s->kind != k || s->at <= d->t0 ||
+		    (s->result != RESULT_OK && s->result != RESULT_BAD))
+			continue;
+		if (MIN(s->at, end) > begin)
+			sum += MAX(0, MIN(s->at, end) - MAX(begin, MAX(before, s->at - longest)));
+		before = s->at;
+	}
+	return sum;
+}
+
+static void
+check_coverage(struct world *w)
+{
+	if (w->disk.deployment.state != DS_SUCCEEDED || w->disk.n_samples == SAMPLES_MAX)
+		return;
+	for (unsigned i = 0; i < w->policy.n_phases; i++) {
+		usec_t whole = w->policy.phases[i].until_usec - schedule_begin(&w->policy, i);
+		usec_t health = seen_at_most(w, SAMPLE_HEALTH, i);
+		usec_t metrics = w->policy.has_rate || w->policy.has_latency
+					 ? seen_at_most(w, SAMPLE_METRICS, i)
+					 : whole;
+
+		if ((double)MIN(health, metrics) < 0.9 * (double)whole)
+			broke(w, "succeeded with a phase that nobody saw", "%s: %lld of %lld s",
+			      w->policy.phases[i].name,
+			      (long long)(MIN(health, metrics) / USEC_PER_SEC),
+			      (long long)(whole / USEC_PER_SEC));
+	}
 }
 
 /* While nothing is suspect, every sample is due on the grid to the microsecond. */
@@ -406,6 +470,7 @@ step(struct world *w, struct event *e)
 	e->wall = w->now + wall_offset;
 	if (core_step(w->core, e, &effects) < 0)
 		broke(w, "the core refused an event", "%s", event_kind_name(e->kind));
+	check_stale(w, e);
 	for (unsigned i = 0; i < effects.n; i++)
 		writes |= effects.v[i].kind <= EF_PERSIST_ALERT;
 	if (writes && w->crashes && rng_chance(&w->rng, w->crash_chance)) {
@@ -430,6 +495,13 @@ deliver(struct world *w, unsigned i)
 	struct event e = w->pending[i].event;
 
 	w->pending[i] = w->pending[--w->n_pending];
+	/* Now and then an answer comes twice, the second time when nobody waits for it any more. */
+	if (rng_chance(&w->rng, 0.02) && w->n_pending < PENDING_MAX / 2) {
+		struct pending *again = &w->pending[w->n_pending++];
+
+		*again = (struct pending){.event = e, .of_daemon = true};
+		again->at = w->now + rng_span(&w->rng, 1, 2 * USEC_PER_MINUTE);
+	}
 	if (e.kind == EV_SAMPLE) {
 		enum sample_kind kind = e.u.sample.kind;
 
@@ -530,6 +602,7 @@ check_outcome(struct world *w)
 		if (w->rollback_hooks[i].starts > 1)
 			broke(w, "a rollback hook was started twice", "%u",
 			      w->rollback_hooks[i].starts);
+	check_coverage(w);
 	if (w->fault == FAULT_BURST && w->disk.auto_decisions > 0 && w->base_error == 0 &&
 	    w->fault_until - w->fault_from < 2 * USEC_PER_MINUTE && !w->hooks_fail)
 		broke(w, "a burst of under two minutes was rolled back", "%s", d->rollback_reason);

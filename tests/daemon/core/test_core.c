@@ -845,6 +845,126 @@ START_TEST(the_clock_of_a_breach_survives)
 }
 END_TEST
 
+/* Answers the health round that is awaited, with what the world is now. */
+static void
+next_round(void)
+{
+	while (!seen.sample[SAMPLE_HEALTH].want) {
+		now = MAX(now, core_deadline(core));
+		step((struct event){.kind = EV_TICK});
+	}
+	sample(SAMPLE_HEALTH);
+}
+
+START_TEST(a_rollback_is_verified_by_three_passes_in_a_row)
+{
+	to_watching();
+	rollback();
+	done(EV_BACKUP, true);
+	done(EV_TARGET, true);
+	hook(HOOK_OK);
+	ck_assert_int_eq(seen.d.state, DS_VERIFYING);
+	next_round();
+	next_round();
+	world.down = true;
+	next_round();
+	world.down = false;
+	next_round();
+	next_round();
+	ck_assert_int_eq(seen.d.state, DS_VERIFYING);
+	next_round();
+	ck_assert_int_eq(seen.d.state, DS_ROLLED_BACK);
+}
+END_TEST
+
+START_TEST(answers_of_an_attempt_that_is_over_do_nothing)
+{
+	struct event e = {.kind = EV_HOOK};
+
+	to_watching();
+	rollback();
+	done(EV_BACKUP, true);
+	done(EV_TARGET, true);
+	ck_assert_int_eq(seen.d.state, DS_RB_RUNNING);
+	e.attempt = seen.d.attempt - 3; /* the deploy hook's, long after */
+	e.u.hook.outcome = HOOK_FAILED;
+	e.u.hook.text = "late";
+	step(e);
+	ck_assert_uint_eq(fx.n, 0);
+	e = (struct event){.kind = EV_SAMPLE, .attempt = seen.d.attempt - 1};
+	e.u.sample = (struct sample){.result = RESULT_BAD, .at = now};
+	step(e);
+	ck_assert_uint_eq(fx.n, 0);
+	e.attempt = seen.d.attempt;
+	e.u.sample.kind = _SAMPLE_KIND_MAX; /* no such kind */
+	step(e);
+	ck_assert_uint_eq(fx.n, 0);
+}
+END_TEST
+
+START_TEST(last_answers_that_never_come_do_not_hold_the_end)
+{
+	usec_t end;
+
+	to_watching();
+	end = seen.d.t0 + 240 * MIN_;
+	run(end - now - 1, -1);
+	now = end;
+	step((struct event){.kind = EV_TICK});
+	ck_assert(seen.sample[SAMPLE_HEALTH].want); /* asked for, and never answered */
+	ck_assert_int_eq(core_deadline(core), end + 20 * SEC_);
+	now = core_deadline(core);
+	step((struct event){.kind = EV_TICK});
+	ck_assert_int_eq(seen.d.state, DS_SUCCEEDED);
+}
+END_TEST
+
+START_TEST(the_watch_after_a_rollback_ends)
+{
+	to_watching();
+	rollback();
+	to_rolled_back();
+	seen.samples = 0;
+	run(45 * MIN_, -1);
+	ck_assert_uint_eq(seen.samples, 60 + 1); /* every 30 s for 30 min; idle rounds are off */
+	ck_assert_int_eq(core_deadline(core), USEC_INFINITY);
+}
+END_TEST
+
+START_TEST(infrastructure_does_not_act_while_settling)
+{
+	policy.has_infrastructure = true;
+	reconfigure();
+	deploy("deploy-1", false);
+	run(SEC_, DS_GATES);
+	done(EV_GATES, true);
+	done(EV_BACKUP, true);
+	run(SEC_, -1);
+	hook(HOOK_OK);
+	world.infra = true;
+	next_round();
+	ck_assert_int_eq(seen.d.state, DS_SETTLING);
+	ck_assert_uint_eq(seen.decisions, 0);
+	run(MIN_, DS_RB_SAVING); /* at T+0 it does */
+	ck_assert_int_eq(seen.d.state, DS_RB_SAVING);
+}
+END_TEST
+
+START_TEST(two_rules_in_one_tick_are_one_decision)
+{
+	policy.has_infrastructure = true;
+	policy.rules[RULE_HEALTH].failures = 1;
+	reconfigure();
+	to_watching();
+	world.infra = world.down = true;
+	next_round();
+	ck_assert_int_eq(seen.d.state, DS_RB_SAVING);
+	ck_assert_uint_eq(seen.decisions, 1);
+	ck_assert_uint_eq(seen.d.auto_rollbacks, 1);
+	ck_assert_uint_eq(seen.d.rollbacks, 1);
+}
+END_TEST
+
 START_TEST(a_round_begun_at_the_slow_interval_counts_whole)
 {
 	struct env_view before, after;
@@ -996,6 +1116,12 @@ main(void)
 	tcase_add_test(t, escalation_may_roll_back_where_asked);
 	tcase_add_test(t, each_waiting_state_asks_again_with_its_attempt);
 	tcase_add_test(t, the_clock_of_a_breach_survives);
+	tcase_add_test(t, a_rollback_is_verified_by_three_passes_in_a_row);
+	tcase_add_test(t, answers_of_an_attempt_that_is_over_do_nothing);
+	tcase_add_test(t, last_answers_that_never_come_do_not_hold_the_end);
+	tcase_add_test(t, the_watch_after_a_rollback_ends);
+	tcase_add_test(t, infrastructure_does_not_act_while_settling);
+	tcase_add_test(t, two_rules_in_one_tick_are_one_decision);
 	tcase_add_test(t, a_round_begun_at_the_slow_interval_counts_whole);
 	tcase_add_test(t, infrastructure_muted_or_not_survives_a_restart);
 	tcase_add_test(t, a_wish_to_go_back_stops_the_hook_after_a_restart_too);
