@@ -251,6 +251,19 @@ check_decision(struct world *w, const struct decision *dec)
 		w->decided_at = w->now;
 }
 
+/* One open alert per cause, also over restarts. */
+static void
+check_alert(struct world *w, const struct alert *a)
+{
+	const struct alert *before = &w->disk.alerts[a->cause];
+	bool open = before->level != LEVEL_NONE && !before->resolved_at;
+
+	if (open && !a->resolved_at)
+		broke(w, "an alert was raised that is open already", "%s", cause_name(a->cause));
+	if (a->resolved_at && (!open || a->raised_at != before->raised_at))
+		broke(w, "an alert was resolved that is not open", "%s", cause_name(a->cause));
+}
+
 static bool
 is_answer(enum event_kind k)
 {
@@ -367,6 +380,7 @@ commit(struct world *w)
 			check_decision(w, &f->u.decision);
 			break;
 		case EF_PERSIST_ALERT:
+			check_alert(w, &f->u.alert);
 			w->disk.alerts[f->u.alert.cause] = f->u.alert;
 			break;
 		default:

@@ -965,6 +965,43 @@ START_TEST(two_rules_in_one_tick_are_one_decision)
 }
 END_TEST
 
+START_TEST(watching_begins_when_settling_was_to_end)
+{
+	usec_t settled;
+
+	deploy("deploy-1", false);
+	run(SEC_, DS_GATES);
+	done(EV_GATES, true);
+	done(EV_BACKUP, true);
+	hook(HOOK_OK);
+	settled = now + policy.settle_usec;
+	now = settled + 7 * SEC_; /* a busy machine wakes us late */
+	while (core_deadline(core) <= now)
+		step((struct event){.kind = EV_TICK});
+	ck_assert_int_eq(seen.d.state, DS_WATCHING);
+	ck_assert_int_eq(seen.d.t0, settled);
+}
+END_TEST
+
+START_TEST(coverage_at_its_limit_is_enough)
+{
+	for (int missed = 1; missed <= 2; missed++) {
+		setup_again();
+		policy.n_phases = 1;
+		policy.phases[0].until_usec = 300 * SEC_;
+		policy.has_rate = policy.has_latency = false;
+		reconfigure();
+		to_watching();
+		run(100 * SEC_, -1);
+		world.observer_down = true;
+		run(missed * 30 * SEC_, -1);
+		world.observer_down = false;
+		run(10 * MIN_, missed == 1 ? DS_SUCCEEDED : DS_UNVERIFIED);
+		ck_assert_int_eq(seen.d.state, missed == 1 ? DS_SUCCEEDED : DS_UNVERIFIED);
+	}
+}
+END_TEST
+
 START_TEST(a_round_begun_at_the_slow_interval_counts_whole)
 {
 	struct env_view before, after;
@@ -1122,6 +1159,8 @@ main(void)
 	tcase_add_test(t, the_watch_after_a_rollback_ends);
 	tcase_add_test(t, infrastructure_does_not_act_while_settling);
 	tcase_add_test(t, two_rules_in_one_tick_are_one_decision);
+	tcase_add_test(t, watching_begins_when_settling_was_to_end);
+	tcase_add_test(t, coverage_at_its_limit_is_enough);
 	tcase_add_test(t, a_round_begun_at_the_slow_interval_counts_whole);
 	tcase_add_test(t, infrastructure_muted_or_not_survives_a_restart);
 	tcase_add_test(t, a_wish_to_go_back_stops_the_hook_after_a_restart_too);
