@@ -8,6 +8,7 @@
 
 #include "common/util.h"
 #include "daemon/conf_internal.h"
+#include "daemon/core/alert.h"
 
 struct conf_check *
 conf_check_new(const char *name)
@@ -217,6 +218,10 @@ check_reach(struct build *b)
 				 "[Rule %s] of %s: Warn= is over Limit=: the rollback would come "
 				 "before the warning",
 				 rule_kind_name(i), b->env);
+	if (b->draft.env.policy.escalate_warnings > BOOK_RECENT_MAX)
+		COMPLAIN(b, "EscalateWarnings",
+			 "EscalateWarnings=: at most %d are remembered; more would never escalate",
+			 BOOK_RECENT_MAX);
 }
 
 void

@@ -155,7 +155,8 @@ struct evidence {
 	unsigned samples;
 	usec_t since;             /* core time the clock started; 0 = not running */
 	usec_t lasted;            /* observed time on the clock */
-	char text[CORE_TEXT_MAX]; /* a sentence, with what would change it */
+	char text[CORE_TEXT_MAX]; /* a sentence: what is, and what would change it */
+	unsigned fact_len;        /* of text: what is; not kept */
 };
 
 enum verdict { VERDICT_HEALTHY, VERDICT_SUSPECT, VERDICT_BREACHED, VERDICT_BLIND, _VERDICT_MAX };

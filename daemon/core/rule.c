@@ -23,6 +23,18 @@ say(struct evidence *e, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(e->text, sizeof e->text, fmt, ap);
 	va_end(ap);
+	e->fact_len = (unsigned)strlen(e->text);
+}
+
+/* Appends what would change it: true only now, so alerts, which are read later, leave it out. */
+__attribute__((format(printf, 2, 3))) static void
+outlook(struct evidence *e, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(e->text + e->fact_len, sizeof e->text - e->fact_len, fmt, ap);
+	va_end(ap);
 }
 
 static const struct window *
@@ -187,12 +199,11 @@ describe_running(struct rule_view *v, enum rule_kind rule, const struct window_s
 	if (s->breached)
 		say(e, "%s: over the limit of %s for %s (hold time %s)", value, limit, lasted,
 		    hold);
-	else if (streq(s->missing, "time"))
-		say(e,
-		    "%s: over the limit of %s for %s of %s; fires in %s unless it falls under %s",
-		    value, limit, lasted, hold, usec_format(left, wr->hold_usec - s->lasted),
-		    limit);
-	else if (streq(s->missing, "requests"))
+	else if (streq(s->missing, "time")) {
+		say(e, "%s: over the limit of %s for %s of %s", value, limit, lasted, hold);
+		outlook(e, "; fires in %s unless it falls under %s",
+			usec_format(left, wr->hold_usec - s->lasted), limit);
+	} else if (streq(s->missing, "requests"))
 		say(e, "blind: %.0f requests in %s, %u needed; %s", s->total, lasted,
 		    wr->min_requests, value);
 	else
@@ -236,9 +247,10 @@ view_window(const struct guard *g, const struct policy *p, enum rule_kind rule, 
 	else if (s.low_traffic)
 		say(e, "blind: %.0f requests in %s, %u needed", s.recent_total,
 		    usec_format(hold, wr.hold_usec), wr.min_requests);
-	else
-		say(e, "%s: under the limit of %s; fires when over it for %s", value,
-		    amount(limit, rule, e->limit), usec_format(hold, wr.hold_usec));
+	else {
+		say(e, "%s: under the limit of %s", value, amount(limit, rule, e->limit));
+		outlook(e, "; fires when over it for %s", usec_format(hold, wr.hold_usec));
+	}
 }
 
 void

@@ -26,7 +26,8 @@ scenario_now(const struct env *e, const struct rule_view views[_RULE_MAX])
 
 	if (e->d && e->d->state == DS_ROLLBACK_FAILED && !e->d->restored_at)
 		return stuck;
-	if (e->guard.bad_streak > 0 && e->guard.all_failed)
+	/* Before the first release there is nothing to roll back to. */
+	if (e->d && e->guard.bad_streak > 0 && e->guard.all_failed)
 		return outage;
 	if (!e->d || e->d->state != DS_WATCHING)
 		return none;
@@ -57,9 +58,9 @@ view_phases(const struct env *e, usec_t now, usec_t interval, struct env_view *r
 	}
 }
 
-/* Where no deployment is live nothing can be rolled back; only health is looked at. */
+/* Where no rule is in force nothing can be rolled back; only health is looked at. */
 static void
-view_idle(const struct env *e, struct env_view *ret)
+view_unarmed(const struct env *e, struct env_view *ret)
 {
 	const struct guard *g = &e->guard;
 
@@ -68,8 +69,12 @@ view_idle(const struct env *e, struct env_view *ret)
 
 		v->armed = false;
 		v->verdict = VERDICT_HEALTHY;
-		snprintf(v->evidence.text, sizeof v->evidence.text,
-			 "not in force: no deployment is live");
+		if (e->d && !dstate_ended(e->d->state))
+			snprintf(v->evidence.text, sizeof v->evidence.text, "not in force while %s",
+				 dstate_label(e->d->state));
+		else
+			snprintf(v->evidence.text, sizeof v->evidence.text,
+				 "not in force: no deployment is live");
 	}
 	if (g->last_health_at && g->bad_streak > 0)
 		ret->verdict = g->bad_streak >= env_policy(e)->rules[RULE_HEALTH].failures
@@ -99,8 +104,8 @@ core_view(const struct core *c, unsigned env, usec_t now, struct env_view *ret)
 	for (int r = 0; r < _RULE_MAX; r++)
 		rule_view(&e->guard, env_policy(e), r, now, interval, &ret->rules[r]);
 	ret->verdict = guard_verdict(ret->rules);
-	if (!e->d || dstate_ended(e->d->state))
-		view_idle(e, ret);
+	if (!e->d || !watch_armed(e))
+		view_unarmed(e, ret);
 	if (e->d && e->d->state == DS_WATCHING)
 		view_phases(e, now, interval, ret);
 	for (int i = 0; i < _CAUSE_MAX; i++)

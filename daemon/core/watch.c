@@ -352,12 +352,10 @@ rate_alert(struct step *st, enum rule_kind rule, enum cause cause, const struct 
 	bool critical =
 		v->armed && ev->since && ev->lasted * 2 > ev->hold && v->verdict != VERDICT_BLIND;
 	bool warning = rule_over_warning(&e->guard, env_policy(e), rule);
+	char text[CORE_TEXT_MAX];
 
-	alert(st, cause,
-	      critical  ? LEVEL_CRITICAL
-	      : warning ? LEVEL_WARNING
-			: LEVEL_NONE,
-	      ev->text);
+	snprintf(text, sizeof text, "%.*s", (int)ev->fact_len, ev->text);
+	alert(st, cause, critical ? LEVEL_CRITICAL : warning ? LEVEL_WARNING : LEVEL_NONE, text);
 }
 
 static void
@@ -482,6 +480,7 @@ recovered(struct step *st)
 	note(st, NOTE_RESTORED, LEVEL_WARNING, _RULE_MAX,
 	     "service restored after a failed rollback; what is in place now is for an operator to "
 	     "say");
+	emit(st, EF_REPORT);
 }
 
 /* Does a failed health round mean anything?  Not before the first release, nor while a hook works.

@@ -503,9 +503,11 @@ START_TEST(a_failed_deploy_hook_is_rolled_back_once)
 	ck_assert_uint_eq(seen.decisions, 1);
 	ck_assert_uint_ge(seen.samples, 19); /* every 30 s until it is back */
 	ck_assert_uint_eq(seen.restored, 0);
+	ck_assert_uint_eq(seen.reports, 1);
 	world.down = false;
 	run(MIN_, -1);
 	ck_assert_uint_eq(seen.restored, 1);
+	ck_assert_uint_eq(seen.reports, 2); /* the incident's end belongs into its report */
 	run(30 * MIN_, -1);
 	ck_assert_uint_eq(seen.restored, 1);
 }
@@ -687,6 +689,31 @@ START_TEST(a_suspicion_at_the_end_is_watched_on)
 }
 END_TEST
 
+/* Before anything changed there is nothing to judge, and no release to blame. */
+START_TEST(view_before_the_deploy)
+{
+	struct event e = {.kind = EV_CONFIGURE};
+	struct env_view v;
+
+	policy.idle_interval_usec = 30 * SEC_;
+	e.u.configure.service = "web";
+	e.u.configure.environment = "production";
+	e.u.configure.policy = &policy;
+	step(e);
+	world.down = world.all_down = true;
+	run(5 * MIN_, -1);
+	core_view(core, 0, now, &v);
+	ck_assert_int_eq(v.verdict, VERDICT_BREACHED);
+	ck_assert_str_eq(v.scenario, "");
+	deploy("deploy-1", false);
+	run(SEC_, DS_GATES);
+	core_view(core, 0, now, &v);
+	ck_assert(!v.rules[RULE_ERROR_RATE].armed);
+	ck_assert_str_eq(v.rules[RULE_ERROR_RATE].evidence.text, "not in force while gates");
+	ck_assert_int_eq(v.verdict, VERDICT_BLIND); /* of this deployment nothing is known yet */
+}
+END_TEST
+
 START_TEST(view_tells_what_is_asked_of_the_operator)
 {
 	struct env_view v;
@@ -709,6 +736,10 @@ START_TEST(view_tells_what_is_asked_of_the_operator)
 	ck_assert_int_eq(v.verdict, VERDICT_SUSPECT);
 	ck_assert(v.rechecking);
 	ck_assert(strstr(v.rules[RULE_ERROR_RATE].evidence.text, "fires in") != NULL);
+	/* The alert is read later, when a countdown would no longer be true. */
+	ck_assert_int_eq(v.alerts[CAUSE_ERROR_RATE].level, LEVEL_WARNING);
+	ck_assert_ptr_nonnull(strstr(v.alerts[CAUSE_ERROR_RATE].text, "over the limit of 10%"));
+	ck_assert_ptr_null(strstr(v.alerts[CAUSE_ERROR_RATE].text, "fires"));
 	world.down = world.all_down = true;
 	run(30 * SEC_, -1);
 	core_view(core, 0, now, &v);
@@ -1147,6 +1178,7 @@ main(void)
 	tcase_add_test(t, verification_has_a_deadline);
 	tcase_add_test(t, settling_is_armed_for_an_outage_only);
 	tcase_add_test(t, a_suspicion_at_the_end_is_watched_on);
+	tcase_add_test(t, view_before_the_deploy);
 	tcase_add_test(t, view_tells_what_is_asked_of_the_operator);
 	tcase_add_test(t, view_of_an_idle_environment_is_its_health);
 	tcase_add_test(t, warnings_escalate);
