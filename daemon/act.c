@@ -60,7 +60,7 @@ act_free(struct act *a)
 }
 
 void
-act_answer(struct act *a, struct event *e)
+act_answer(struct act *a, struct core_event *e)
 {
 	struct target *t = a->target;
 
@@ -74,7 +74,7 @@ act_answer(struct act *a, struct event *e)
 void
 act_answer_hook(struct act *a, enum hook_outcome outcome, const char *text)
 {
-	struct event e = {.kind = EV_HOOK};
+	struct core_event e = {.kind = EV_HOOK};
 
 	e.u.hook.outcome = outcome;
 	e.u.hook.text = text;
@@ -164,7 +164,7 @@ static void
 on_gates(void *arg, const struct gates *g)
 {
 	struct act *a = arg;
-	struct event e = {.kind = EV_GATES};
+	struct core_event e = {.kind = EV_GATES};
 	char text[TEXT_MAX_LEN * 2];
 
 	gates_describe(g, text, sizeof text);

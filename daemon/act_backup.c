@@ -75,7 +75,7 @@ describe_left_out(const struct backup_made *m, char *buf, size_t n)
 static void
 backup_answer(struct act *a)
 {
-	struct event e = {.kind = EV_BACKUP};
+	struct core_event e = {.kind = EV_BACKUP};
 	char text[TEXT_MAX_LEN * 2], left_out[128];
 
 	if (a->result < 0)

@@ -15,7 +15,7 @@ static void
 choose_answer(struct act *a, bool ok, const char *path, bool verified, const char *text)
 {
 	bool from_rows = ok && a->rows && a->any_verified;
-	struct event e = {.kind = EV_TARGET};
+	struct core_event e = {.kind = EV_TARGET};
 
 	e.u.done.ok = ok;
 	e.u.done.path = path;

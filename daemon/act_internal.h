@@ -43,7 +43,7 @@ struct act *
 act_new(struct target *t, enum act_kind kind, const struct deployment *d, unsigned attempt);
 void act_free(struct act *a);
 /* Posts the answer, unless nobody is left to hear it.  The act lives on. */
-void act_answer(struct act *a, struct event *e);
+void act_answer(struct act *a, struct core_event *e);
 /* Posts a hook's end, and frees the act. */
 void act_answer_hook(struct act *a, enum hook_outcome outcome, const char *text);
 /* `work` runs on a worker thread, then `done` on the loop: it has to clear in_worker. */

@@ -28,7 +28,7 @@ enum { QUEUED_STRINGS_MAX = 6 };
 struct queued {
 	struct queued *next;
 	struct event_copy {
-		struct event event;
+		struct core_event event;
 		char *strings[QUEUED_STRINGS_MAX]; /* owned */
 		unsigned n;
 	} copy;
@@ -45,7 +45,7 @@ keep(struct event_copy *c, const char *s)
 static void
 copy_strings(struct event_copy *c)
 {
-	struct event *e = &c->event;
+	struct core_event *e = &c->event;
 
 	switch (e->kind) {
 	case EV_DEPLOY:
@@ -87,7 +87,7 @@ queued_free(struct queued *q)
 }
 
 static void
-step(struct daemon *d, struct event *e)
+step(struct daemon *d, struct core_event *e)
 {
 	int r;
 
@@ -121,7 +121,7 @@ arm_timer(struct daemon *d)
 static void
 pump(struct daemon *d)
 {
-	struct event tick = {.kind = EV_TICK};
+	struct core_event tick = {.kind = EV_TICK};
 
 	if (d->pumping)
 		return;
@@ -147,7 +147,7 @@ pump(struct daemon *d)
 }
 
 void
-daemon_post(struct daemon *d, const struct event *e)
+daemon_post(struct daemon *d, const struct core_event *e)
 {
 	struct queued *q;
 
@@ -251,7 +251,7 @@ static struct target *
 target_recovered(struct daemon *d, const struct deployment *dep, const struct conf_env *frozen)
 {
 	struct target *t = daemon_find(d, dep->service, dep->environment);
-	struct event e = {.kind = EV_CONFIGURE};
+	struct core_event e = {.kind = EV_CONFIGURE};
 
 	if (t || dstate_ended(dep->state))
 		return t;
@@ -273,7 +273,7 @@ target_recovered(struct daemon *d, const struct deployment *dep, const struct co
 static void
 recover_one(struct daemon *d, struct store_recovered *r)
 {
-	struct event e = {.kind = EV_RECOVER};
+	struct core_event e = {.kind = EV_RECOVER};
 	struct conf_env *frozen = NULL;
 	struct conf_errors errors = {0};
 	struct target *t;
@@ -307,7 +307,7 @@ recover_one(struct daemon *d, struct store_recovered *r)
 	e.u.recover.n_alerts = r->n_alerts;
 	step(d, &e);
 	if (!t->conf) {
-		e = (struct event){.kind = EV_REMOVE, .env = t->handle};
+		e = (struct core_event){.kind = EV_REMOVE, .env = t->handle};
 		step(d, &e);
 	}
 }
@@ -437,7 +437,7 @@ load(struct daemon *d)
 {
 	struct store_clock last;
 	struct store_recovered *recovered;
-	struct event started = {.kind = EV_STARTED};
+	struct core_event started = {.kind = EV_STARTED};
 	struct conf_errors errors = {0};
 	struct conf *conf;
 	size_t n;

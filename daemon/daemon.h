@@ -94,7 +94,7 @@ struct daemon {
 int daemon_run(const struct daemon_options *options);
 /* Hands an event to the core: now when outside of it, else after the present one.  Everything in it
  * is copied; now and wall are filled in. */
-void daemon_post(struct daemon *d, const struct event *e);
+void daemon_post(struct daemon *d, const struct core_event *e);
 struct target *daemon_find(const struct daemon *d, const char *service, const char *environment);
 /* The configuration that counts for a target now: the frozen one while a deployment is live. */
 const struct conf_env *target_conf(const struct target *t);

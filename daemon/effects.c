@@ -218,7 +218,7 @@ static void
 on_sample(void *arg, const struct sample *s)
 {
 	struct asked_sample *a = arg;
-	struct event e = {.kind = EV_SAMPLE, .env = a->target->handle, .attempt = a->attempt};
+	struct core_event e = {.kind = EV_SAMPLE, .env = a->target->handle, .attempt = a->attempt};
 
 	e.u.sample = *s;
 	e.u.sample.at = clock_now(&a->target->daemon->clock);

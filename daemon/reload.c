@@ -77,7 +77,7 @@ static void
 configure_one(struct daemon *d, const struct conf_env *conf)
 {
 	struct target *t = daemon_find(d, conf->service, conf->name);
-	struct event e = {.kind = EV_CONFIGURE};
+	struct core_event e = {.kind = EV_CONFIGURE};
 
 	if (!t)
 		t = target_add(d, conf);
@@ -100,7 +100,7 @@ daemon_configure(struct daemon *d, struct conf *conf)
 	for (struct conf_env **c = conf->envs; *c; c++)
 		configure_one(d, *c);
 	for (unsigned i = 0; i < d->n_targets; i++) {
-		struct event e = {.kind = EV_REMOVE, .env = i};
+		struct core_event e = {.kind = EV_REMOVE, .env = i};
 
 		if (!d->targets[i]->conf)
 			daemon_post(d, &e);

@@ -60,7 +60,8 @@ static void
 on_deploy_facts(void *arg, int error, json_t *facts)
 {
 	struct deploy_wish *w = arg;
-	struct event e = {.kind = EV_DEPLOY, .env = w->target->handle, .request = w->asked->token};
+	struct core_event e = {
+		.kind = EV_DEPLOY, .env = w->target->handle, .request = w->asked->token};
 	char id[DEPLOYMENT_ID_MAX];
 	int r;
 
@@ -207,7 +208,7 @@ struct rollback_wish {
 static void
 rollback_post(struct daemon *d, const struct target *t, const struct asked *a, const json_t *body)
 {
-	struct event e = {.kind = EV_ROLLBACK, .env = t->handle, .request = a->token};
+	struct core_event e = {.kind = EV_ROLLBACK, .env = t->handle, .request = a->token};
 
 	e.actor_uid = a->peer.uid;
 	e.u.rollback.reason = arg_text(body, "reason");
@@ -343,7 +344,7 @@ request_abort(struct daemon *d, struct ctl_request *r, const struct peer *p, con
 	      json_t *body)
 {
 	struct target *t = target_of_live(d, id);
-	struct event e = {.kind = EV_ABORT, .actor_uid = p->uid};
+	struct core_event e = {.kind = EV_ABORT, .actor_uid = p->uid};
 
 	if (request_refuse_read_only(d, r))
 		return;

@@ -20,7 +20,7 @@ describe_holder(const struct step *st, char *buf, size_t n)
 static struct deployment *
 deployment_new(const struct step *st)
 {
-	const struct event *e = st->event;
+	const struct core_event *e = st->event;
 	struct deployment *d = xcalloc(1, sizeof *d);
 
 	str_copy(d->id, sizeof d->id, e->u.deploy.id);
@@ -97,7 +97,7 @@ act_deploy(struct step *st)
 }
 
 static void
-rollback_wish(struct deployment *d, const struct event *e)
+rollback_wish(struct deployment *d, const struct core_event *e)
 {
 	str_copy(d->rollback_to, sizeof d->rollback_to, e->u.rollback.to ? e->u.rollback.to : "");
 	str_copy(d->rollback_file, sizeof d->rollback_file,
@@ -108,7 +108,7 @@ rollback_wish(struct deployment *d, const struct event *e)
 /* Before anything changed, an abort is the way out; while a rollback runs, there is nothing to add.
  */
 static const char *
-rollback_objection(const struct deployment *d, const struct event *e)
+rollback_objection(const struct deployment *d, const struct core_event *e)
 {
 	switch (d->state) {
 	case DS_QUEUED:

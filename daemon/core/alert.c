@@ -59,7 +59,7 @@ book_level(const struct book *b, enum cause c)
 }
 
 bool
-book_set(struct book *b, enum cause c, enum level level, const struct event *e,
+book_set(struct book *b, enum cause c, enum level level, const struct core_event *e,
 	 const char *deployment, const char *text, struct book_change *ret)
 {
 	struct alert *a = b->v[c];

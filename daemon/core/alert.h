@@ -37,7 +37,7 @@ struct book_change {
 	bool resolved, raised;
 	struct alert resolved_alert, raised_alert;
 };
-bool book_set(struct book *b, enum cause c, enum level level, const struct event *e,
+bool book_set(struct book *b, enum cause c, enum level level, const struct core_event *e,
 	      const char *deployment, const char *text, struct book_change *ret);
 
 /* Is it time to page the next tier?  True once per reason and deployment; *ret_why is static text.

@@ -170,7 +170,7 @@ env_grow(struct core *c, unsigned handle)
 }
 
 static int
-configure(struct core *c, const struct event *e)
+configure(struct core *c, const struct core_event *e)
 {
 	struct env *env;
 
@@ -320,7 +320,7 @@ started(struct step *st)
 }
 
 int
-core_step(struct core *c, const struct event *e, struct effects *ret)
+core_step(struct core *c, const struct core_event *e, struct effects *ret)
 {
 	struct step st = {.core = c, .handle = e->env, .event = e, .out = ret};
 

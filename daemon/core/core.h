@@ -50,7 +50,7 @@ enum hook_outcome {
 	HOOK_UNKNOWN, /* started, its end is not known: never run again by itself */
 };
 
-struct event {
+struct core_event {
 	enum event_kind kind;
 	usec_t now;       /* core time, never smaller than the last event's */
 	usec_t wall;      /* UTC, for stamps only */
@@ -249,7 +249,7 @@ void core_free(struct core *c);
 
 /* Takes one event; *ret is overwritten with the effects.  Returns 0, or -EINVAL for an event that
  * does not fit (unknown handle), which changes nothing and has no effects. */
-int core_step(struct core *c, const struct event *e, struct effects *ret);
+int core_step(struct core *c, const struct core_event *e, struct effects *ret);
 
 /* When to call core_step() with EV_TICK if nothing else happens; USEC_INFINITY for never. */
 usec_t core_deadline(const struct core *c);

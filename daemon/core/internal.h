@@ -50,7 +50,7 @@ struct step {
 	struct core *core;
 	struct env *env;
 	unsigned handle;
-	const struct event *event;
+	const struct core_event *event;
 	struct effects *out;
 };
 

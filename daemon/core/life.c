@@ -189,7 +189,7 @@ life_undone(const struct deployment *d)
 }
 
 static void
-rollback_begin(struct deployment *d, const struct event *e)
+rollback_begin(struct deployment *d, const struct core_event *e)
 {
 	d->rollbacks++;
 	d->decided_at = e->now;

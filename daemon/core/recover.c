@@ -32,7 +32,7 @@ replay_one(struct env *e, const struct sample *s)
 }
 
 static void
-replay(struct env *e, const struct event *ev)
+replay(struct env *e, const struct core_event *ev)
 {
 	struct deployment *d = e->d;
 	usec_t from = observed_from(d);
@@ -56,7 +56,7 @@ void
 recover_load(struct step *st)
 {
 	struct env *e = st->env;
-	const struct event *ev = st->event;
+	const struct core_event *ev = st->event;
 
 	free(e->d);
 	e->d = xcalloc(1, sizeof *e->d);

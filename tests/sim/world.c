@@ -135,7 +135,7 @@ observe_metrics(struct world *w, struct sample *s)
 /* --- answers ------------------------------------------------------------------------------------
  */
 
-static struct event *
+static struct core_event *
 post(struct world *w, usec_t at, enum event_kind kind, unsigned attempt, bool of_daemon)
 {
 	struct pending *p;
@@ -156,7 +156,7 @@ post(struct world *w, usec_t at, enum event_kind kind, unsigned attempt, bool of
 static void
 post_done(struct world *w, enum event_kind kind, unsigned attempt, bool ok)
 {
-	struct event *e =
+	struct core_event *e =
 		post(w, w->now + rng_span(&w->rng, 1, 3 * USEC_PER_SEC), kind, attempt, true);
 
 	e->u.done.ok = ok;
@@ -183,7 +183,7 @@ static void
 hook_ensure(struct world *w, const struct deployment *d, unsigned attempt, bool rollback)
 {
 	struct hook_run *h = hook_of(w, d, rollback);
-	struct event *e;
+	struct core_event *e;
 	usec_t at;
 
 	if (!h->started) {
@@ -206,8 +206,8 @@ hook_ensure(struct world *w, const struct deployment *d, unsigned attempt, bool 
 static void
 answer_sample(struct world *w, const struct effect *f)
 {
-	struct event *e = post(w, w->now + rng_span(&w->rng, 1000, 2 * USEC_PER_SEC), EV_SAMPLE,
-			       f->attempt, true);
+	struct core_event *e = post(w, w->now + rng_span(&w->rng, 1000, 2 * USEC_PER_SEC),
+				    EV_SAMPLE, f->attempt, true);
 
 	e->u.sample.kind = f->u.sampling.kind; /* filled in when it is delivered */
 }
@@ -272,7 +272,7 @@ is_answer(enum event_kind k)
 
 /* An answer for an attempt that is over must leave no trace. */
 static void
-check_stale(struct world *w, const struct event *e)
+check_stale(struct world *w, const struct core_event *e)
 {
 	if (w->disk.exists && is_answer(e->kind) && e->attempt != w->disk.deployment.attempt &&
 	    effects.n > 0)
@@ -428,7 +428,7 @@ carry_out(struct world *w, const struct effect *f)
 static void
 start_core(struct world *w)
 {
-	struct event e = {.now = w->now, .wall = w->now + wall_offset};
+	struct core_event e = {.now = w->now, .wall = w->now + wall_offset};
 	struct alert open[_CAUSE_MAX];
 	unsigned n = 0;
 
@@ -452,7 +452,7 @@ start_core(struct world *w)
 		e.u.recover.n_alerts = n;
 		core_step(w->core, &e, &effects);
 	}
-	e = (struct event){.kind = EV_STARTED, .now = w->now, .wall = w->now + wall_offset};
+	e = (struct core_event){.kind = EV_STARTED, .now = w->now, .wall = w->now + wall_offset};
 	core_step(w->core, &e, &effects);
 }
 
@@ -475,7 +475,7 @@ crash(struct world *w)
 
 /* One event through the core, its effects carried out; crashes strike around the commit. */
 static void
-step(struct world *w, struct event *e)
+step(struct world *w, struct core_event *e)
 {
 	bool writes = false;
 
@@ -506,7 +506,7 @@ step(struct world *w, struct event *e)
 static void
 deliver(struct world *w, unsigned i)
 {
-	struct event e = w->pending[i].event;
+	struct core_event e = w->pending[i].event;
 
 	w->pending[i] = w->pending[--w->n_pending];
 	/* Now and then an answer comes twice, the second time when nobody waits for it any more. */
@@ -543,7 +543,7 @@ earliest(const struct world *w)
 static void
 ask_for_rollback(struct world *w)
 {
-	struct event e = {.kind = EV_ROLLBACK, .request = 2};
+	struct core_event e = {.kind = EV_ROLLBACK, .request = 2};
 
 	w->manual_asked = true;
 	e.u.rollback.reason = "simulated operator";
@@ -555,7 +555,7 @@ advance(struct world *w)
 {
 	usec_t deadline = core_deadline(w->core);
 	unsigned first = earliest(w);
-	struct event tick = {.kind = EV_TICK};
+	struct core_event tick = {.kind = EV_TICK};
 
 	if (w->n_pending > 0 && w->pending[first].at <= deadline) {
 		w->now = MAX(w->now, w->pending[first].at);
@@ -574,7 +574,7 @@ advance(struct world *w)
 static void
 deploy(struct world *w)
 {
-	struct event e = {.kind = EV_DEPLOY, .request = 1};
+	struct core_event e = {.kind = EV_DEPLOY, .request = 1};
 
 	e.u.deploy.id = "deploy-20240101-120000";
 	e.u.deploy.tag = "v1.0.0";

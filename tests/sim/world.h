@@ -42,7 +42,7 @@ enum { PENDING_MAX = 64, SAMPLES_MAX = 4096, ROLLBACKS_MAX = 8 };
 
 struct pending {
 	usec_t at;
-	struct event event;
+	struct core_event event;
 	bool of_daemon; /* dies with it: probes and workers, not hooks */
 };
 

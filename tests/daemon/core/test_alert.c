@@ -28,7 +28,7 @@ teardown(void)
 static bool
 set(enum cause c, enum level l, usec_t at)
 {
-	struct event e = {.now = at, .wall = at + 7};
+	struct core_event e = {.now = at, .wall = at + 7};
 
 	return book_set(&book, c, l, &e, "deploy-1", "text", &change);
 }

@@ -111,7 +111,7 @@ take(void)
 }
 
 static void
-step(struct event e)
+step(struct core_event e)
 {
 	e.now = now;
 	e.wall = now + 1000000 * SEC_;
@@ -122,7 +122,7 @@ step(struct event e)
 static void
 setup(void)
 {
-	struct event e = {.kind = EV_CONFIGURE};
+	struct core_event e = {.kind = EV_CONFIGURE};
 
 	memset(&world, 0, sizeof world);
 	memset(&seen, 0, sizeof seen);
@@ -136,7 +136,7 @@ setup(void)
 	e.u.configure.environment = "production";
 	e.u.configure.policy = &policy;
 	step(e);
-	step((struct event){.kind = EV_STARTED});
+	step((struct core_event){.kind = EV_STARTED});
 }
 
 static void teardown(void);
@@ -157,7 +157,7 @@ teardown(void)
 static void
 reconfigure(void)
 {
-	struct event e = {.kind = EV_CONFIGURE};
+	struct core_event e = {.kind = EV_CONFIGURE};
 
 	e.u.configure.service = "web";
 	e.u.configure.environment = "production";
@@ -168,7 +168,7 @@ reconfigure(void)
 static void
 deploy(const char *id, bool supersede)
 {
-	struct event e = {.kind = EV_DEPLOY};
+	struct core_event e = {.kind = EV_DEPLOY};
 
 	e.u.deploy.id = id;
 	e.u.deploy.tag = "v1.1.0";
@@ -180,7 +180,7 @@ deploy(const char *id, bool supersede)
 static void
 rollback(void)
 {
-	struct event e = {.kind = EV_ROLLBACK};
+	struct core_event e = {.kind = EV_ROLLBACK};
 
 	e.u.rollback.reason = "users complain";
 	step(e);
@@ -189,7 +189,7 @@ rollback(void)
 static void
 done(enum event_kind kind, bool ok)
 {
-	struct event e = {.kind = kind, .attempt = seen.d.attempt};
+	struct core_event e = {.kind = kind, .attempt = seen.d.attempt};
 
 	e.u.done.ok = ok;
 	e.u.done.text = ok ? "fine" : "broken";
@@ -202,7 +202,7 @@ done(enum event_kind kind, bool ok)
 static void
 hook(enum hook_outcome o)
 {
-	struct event e = {.kind = EV_HOOK, .attempt = seen.d.attempt};
+	struct core_event e = {.kind = EV_HOOK, .attempt = seen.d.attempt};
 
 	seen.want_hook = false;
 	e.u.hook.outcome = o;
@@ -213,7 +213,7 @@ hook(enum hook_outcome o)
 static void
 sample(enum sample_kind k)
 {
-	struct event e = {.kind = EV_SAMPLE, .attempt = seen.sample[k].attempt};
+	struct core_event e = {.kind = EV_SAMPLE, .attempt = seen.sample[k].attempt};
 	struct sample *s = &e.u.sample;
 	static usec_t last;
 
@@ -258,7 +258,7 @@ run(usec_t until, int state)
 			return;
 		}
 		now = MAX(now, due);
-		step((struct event){.kind = EV_TICK});
+		step((struct core_event){.kind = EV_TICK});
 		for (enum sample_kind k = 0; k < _SAMPLE_KIND_MAX; k++)
 			if (seen.sample[k].want)
 				sample(k);
@@ -559,7 +559,7 @@ END_TEST
 
 START_TEST(abort_only_before_anything_changed)
 {
-	struct event e = {.kind = EV_ABORT};
+	struct core_event e = {.kind = EV_ABORT};
 
 	deploy("deploy-1", false);
 	run(SEC_, DS_GATES);
@@ -692,7 +692,7 @@ END_TEST
 /* Before anything changed there is nothing to judge, and no release to blame. */
 START_TEST(view_before_the_deploy)
 {
-	struct event e = {.kind = EV_CONFIGURE};
+	struct core_event e = {.kind = EV_CONFIGURE};
 	struct env_view v;
 
 	policy.idle_interval_usec = 30 * SEC_;
@@ -808,7 +808,7 @@ END_TEST
 static void
 restart(const struct sample *samples, size_t n)
 {
-	struct event e = {.kind = EV_CONFIGURE};
+	struct core_event e = {.kind = EV_CONFIGURE};
 	struct deployment d = seen.d;
 
 	core_free(core);
@@ -818,14 +818,14 @@ restart(const struct sample *samples, size_t n)
 	e.u.configure.environment = "production";
 	e.u.configure.policy = &policy;
 	step(e);
-	e = (struct event){.kind = EV_RECOVER};
+	e = (struct core_event){.kind = EV_RECOVER};
 	e.u.recover.deployment = &d;
 	e.u.recover.samples = samples;
 	e.u.recover.n_samples = n;
 	step(e);
 	ck_assert_int_eq(core_deadline(core), USEC_INFINITY); /* not before everything is loaded */
-	step((struct event){.kind = EV_STARTED});
-	step((struct event){.kind = EV_TICK});
+	step((struct core_event){.kind = EV_STARTED});
+	step((struct core_event){.kind = EV_TICK});
 }
 
 START_TEST(each_waiting_state_asks_again_with_its_attempt)
@@ -882,7 +882,7 @@ next_round(void)
 {
 	while (!seen.sample[SAMPLE_HEALTH].want) {
 		now = MAX(now, core_deadline(core));
-		step((struct event){.kind = EV_TICK});
+		step((struct core_event){.kind = EV_TICK});
 	}
 	sample(SAMPLE_HEALTH);
 }
@@ -910,7 +910,7 @@ END_TEST
 
 START_TEST(answers_of_an_attempt_that_is_over_do_nothing)
 {
-	struct event e = {.kind = EV_HOOK};
+	struct core_event e = {.kind = EV_HOOK};
 
 	to_watching();
 	rollback();
@@ -922,7 +922,7 @@ START_TEST(answers_of_an_attempt_that_is_over_do_nothing)
 	e.u.hook.text = "late";
 	step(e);
 	ck_assert_uint_eq(fx.n, 0);
-	e = (struct event){.kind = EV_SAMPLE, .attempt = seen.d.attempt - 1};
+	e = (struct core_event){.kind = EV_SAMPLE, .attempt = seen.d.attempt - 1};
 	e.u.sample = (struct sample){.result = RESULT_BAD, .at = now};
 	step(e);
 	ck_assert_uint_eq(fx.n, 0);
@@ -941,11 +941,11 @@ START_TEST(last_answers_that_never_come_do_not_hold_the_end)
 	end = seen.d.t0 + 240 * MIN_;
 	run(end - now - 1, -1);
 	now = end;
-	step((struct event){.kind = EV_TICK});
+	step((struct core_event){.kind = EV_TICK});
 	ck_assert(seen.sample[SAMPLE_HEALTH].want); /* asked for, and never answered */
 	ck_assert_int_eq(core_deadline(core), end + 20 * SEC_);
 	now = core_deadline(core);
-	step((struct event){.kind = EV_TICK});
+	step((struct core_event){.kind = EV_TICK});
 	ck_assert_int_eq(seen.d.state, DS_SUCCEEDED);
 }
 END_TEST
@@ -1008,7 +1008,7 @@ START_TEST(watching_begins_when_settling_was_to_end)
 	settled = now + policy.settle_usec;
 	now = settled + 7 * SEC_; /* a busy machine wakes us late */
 	while (core_deadline(core) <= now)
-		step((struct event){.kind = EV_TICK});
+		step((struct core_event){.kind = EV_TICK});
 	ck_assert_int_eq(seen.d.state, DS_WATCHING);
 	ck_assert_int_eq(seen.d.t0, settled);
 }
@@ -1046,7 +1046,7 @@ START_TEST(a_round_begun_at_the_slow_interval_counts_whole)
 	world.down = true; /* the health answer comes first and begins the fast re-check */
 	while (!seen.sample[SAMPLE_HEALTH].want) {
 		now = core_deadline(core);
-		step((struct event){.kind = EV_TICK});
+		step((struct core_event){.kind = EV_TICK});
 	}
 	core_view(core, 0, now, &before);
 	sample(SAMPLE_HEALTH);
