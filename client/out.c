@@ -127,20 +127,27 @@ put(struct out *o, enum style s, const char *text, size_t len)
 		fputs("\033[0m", stdout);
 }
 
-void
-out_part(struct out *o, enum style s, const char *fmt, ...)
+static void
+put_escaped(struct out *o, enum style s, const char *fmt, va_list ap)
 {
-	va_list ap;
 	char *text;
 
 	if (o->json)
 		return;
-	va_start(ap, fmt);
 	text = format_escaped(fmt, ap);
-	va_end(ap);
 	clear_progress(o);
 	put(o, s, text, strlen(text));
 	free(text);
+}
+
+void
+out_part(struct out *o, enum style s, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	put_escaped(o, s, fmt, ap);
+	va_end(ap);
 }
 
 void
@@ -163,17 +170,11 @@ void
 out_line(struct out *o, enum style s, const char *fmt, ...)
 {
 	va_list ap;
-	char *text;
 
-	if (o->json)
-		return;
 	va_start(ap, fmt);
-	text = format_escaped(fmt, ap);
+	put_escaped(o, s, fmt, ap);
 	va_end(ap);
-	clear_progress(o);
-	put(o, s, text, strlen(text));
-	putchar('\n');
-	free(text);
+	out_end(o);
 }
 
 /* How much of the text fits into so many columns, cut at a blank where there is one. */
