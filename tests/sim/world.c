@@ -3,10 +3,8 @@
 #include "tests/sim/world.h"
 
 #include <math.h>
-#include <stdarg.h>
 
 #include "common/util.h"
-#include "daemon/core/machine.h"
 #include "daemon/core/schedule.h"
 
 static const usec_t wall_offset = (usec_t)1700000000 * USEC_PER_SEC;
@@ -38,19 +36,6 @@ usec_t
 rng_span(struct rng *r, usec_t min, usec_t max)
 {
 	return min + (usec_t)(rng_unit(r) * (double)(max - min));
-}
-
-__attribute__((format(printf, 3, 4))) static void
-broke(struct world *w, const char *what, const char *fmt, ...)
-{
-	va_list ap;
-
-	if (w->broken)
-		return;
-	w->broken = what;
-	va_start(ap, fmt);
-	vsnprintf(w->detail, sizeof w->detail, fmt, ap);
-	va_end(ap);
 }
 
 /* --- the service --- */
@@ -141,7 +126,7 @@ post(struct world *w, usec_t at, enum event_kind kind, unsigned attempt, bool of
 	struct pending *p;
 
 	if (w->n_pending == PENDING_MAX) {
-		broke(w, "too many answers are awaited at once", "%u", w->n_pending);
+		world_broke(w, "too many answers are awaited at once", "%u", w->n_pending);
 		w->n_pending--;
 	}
 	p = &w->pending[w->n_pending++];
@@ -172,7 +157,7 @@ hook_of(struct world *w, const struct deployment *d, bool rollback)
 	if (!rollback)
 		return &w->deploy_hook;
 	if (d->rollbacks == 0 || d->rollbacks >= ROLLBACKS_MAX) {
-		broke(w, "a rollback hook without a decision", "%u", d->rollbacks);
+		world_broke(w, "a rollback hook without a decision", "%u", d->rollbacks);
 		return &w->rollback_hooks[0];
 	}
 	return &w->rollback_hooks[d->rollbacks];
@@ -210,148 +195,6 @@ answer_sample(struct world *w, const struct effect *f)
 				    EV_SAMPLE, f->attempt, true);
 
 	e->u.sample.kind = f->u.sampling.kind; /* filled in when it is delivered */
-}
-
-/* --- what must hold --- */
-
-static bool
-leads_to(enum dstate from, enum dstate to)
-{
-	for (unsigned i = 0; i < machine_table_len; i++)
-		if (machine_table[i].from == from && machine_table[i].to == to)
-			return true;
-	return from == to;
-}
-
-static void
-check_deployment(struct world *w, const struct deployment *d)
-{
-	if (w->disk.exists && !leads_to(w->last_state, d->state))
-		broke(w, "a transition that is not in the table", "%s to %s",
-		      dstate_name(w->last_state), dstate_name(d->state));
-	if (w->disk.exists && w->last_state != d->state && d->attempt <= w->disk.deployment.attempt)
-		broke(w, "a new state under an old attempt", "%s, attempt %u",
-		      dstate_name(d->state), d->attempt);
-	if (d->auto_rollbacks < w->disk.auto_decisions)
-		broke(w, "an automatic rollback that is not counted", "%s", d->id);
-	if (d->auto_rollbacks > 1)
-		broke(w, "two automatic rollbacks", "%u", d->auto_rollbacks);
-	w->last_state = d->state;
-}
-
-static void
-check_decision(struct world *w, const struct decision *dec)
-{
-	if (dec->kind != DECISION_ROLL_BACK)
-		return;
-	if (dec->automatic && ++w->disk.auto_decisions > 1)
-		broke(w, "a second automatic decision to roll back", "%s", dec->text);
-	w->disk.manual_decisions += !dec->automatic;
-	if (w->decided_at == 0)
-		w->decided_at = w->now;
-}
-
-/* One open alert per cause, also over restarts. */
-static void
-check_alert(struct world *w, const struct alert *a)
-{
-	const struct alert *before = &w->disk.alerts[a->cause];
-	bool open = before->level != LEVEL_NONE && !before->resolved_at;
-
-	if (open && !a->resolved_at)
-		broke(w, "an alert was raised that is open already", "%s", cause_name(a->cause));
-	if (a->resolved_at && (!open || a->raised_at != before->raised_at))
-		broke(w, "an alert was resolved that is not open", "%s", cause_name(a->cause));
-}
-
-static bool
-is_answer(enum event_kind k)
-{
-	return k >= EV_GATES && k <= EV_SAMPLE;
-}
-
-/* An answer for an attempt that is over must leave no trace. */
-static void
-check_stale(struct world *w, const struct core_event *e)
-{
-	if (w->disk.exists && is_answer(e->kind) && e->attempt != w->disk.deployment.attempt &&
-	    effects.n > 0)
-		broke(w, "a late answer had an effect", "%s of attempt %u in %s, attempt %u",
-		      event_kind_name(e->kind), e->attempt, dstate_name(w->disk.deployment.state),
-		      w->disk.deployment.attempt);
-}
-
-/* Time of a phase that samples of a kind can vouch for at the very most, counted anew. */
-static usec_t
-seen_at_most(const struct world *w, enum sample_kind k, unsigned phase)
-{
-	const struct deployment *d = &w->disk.deployment;
-	usec_t begin = d->t0 + schedule_begin(&w->policy, phase), sum = 0;
-	usec_t end = d->t0 + w->policy.phases[phase].until_usec, before = d->t0;
-
-	for (size_t i = 0; i < w->disk.n_samples; i++) {
-		const struct sample *s = &w->disk.samples[i];
-		usec_t longest = w->policy.phases[phase].interval_usec * 3 / 2;
-
-		if (s->kind != k || s->at <= d->t0 ||
-		    (s->result != RESULT_OK && s->result != RESULT_BAD))
-			continue;
-		if (MIN(s->at, end) > begin)
-			sum += MAX(0, MIN(s->at, end) - MAX(begin, MAX(before, s->at - longest)));
-		before = s->at;
-	}
-	return sum;
-}
-
-static void
-check_coverage(struct world *w)
-{
-	if (w->disk.deployment.state != DS_SUCCEEDED || w->disk.n_samples == SAMPLES_MAX)
-		return;
-	for (unsigned i = 0; i < w->policy.n_phases; i++) {
-		usec_t whole = w->policy.phases[i].until_usec - schedule_begin(&w->policy, i);
-		usec_t health = seen_at_most(w, SAMPLE_HEALTH, i);
-		usec_t metrics = w->policy.has_rate || w->policy.has_latency
-					 ? seen_at_most(w, SAMPLE_METRICS, i)
-					 : whole;
-
-		if ((double)MIN(health, metrics) < 0.9 * (double)whole)
-			broke(w, "succeeded with a phase that nobody saw", "%s: %lld of %lld s",
-			      w->policy.phases[i].name,
-			      (long long)(MIN(health, metrics) / USEC_PER_SEC),
-			      (long long)(whole / USEC_PER_SEC));
-	}
-}
-
-/* While nothing is suspect, every sample is due on the grid to the microsecond. */
-static void
-check_grid(struct world *w, const struct effect *f)
-{
-	const struct deployment *d = f->deployment;
-	struct env_view v;
-	usec_t since, next;
-
-	if (!d || d->state != DS_WATCHING || w->fault != FAULT_NONE || w->base_error > 0)
-		return;
-	core_view(w->core, 0, w->now, &v);
-	since = f->u.sampling.due - d->t0;
-	if (v.rechecking || since > schedule_end(&d->policy))
-		return;
-	next = schedule_next(&d->policy, w->spread, since - 1);
-	if (next != since)
-		broke(w, "a sample off the grid", "due at T+%lld us, grid at %lld us",
-		      (long long)since, (long long)next);
-}
-
-static void
-check_authorised(struct world *w, const struct effect *f, enum dstate state)
-{
-	if (!w->disk.exists || w->disk.deployment.state != state)
-		broke(w, "an act before its decision was on disk", "%s while the disk says %s",
-		      effect_kind_name(f->kind),
-		      w->disk.exists ? dstate_name(w->disk.deployment.state) : "nothing");
-	if (state == DS_RB_RUNNING && w->disk.auto_decisions + w->disk.manual_decisions == 0)
-		broke(w, "a rollback without a decision on disk", "%s", "");
 }
 
 /* --- effects ------------------------------------------------------------------------------------
@@ -483,8 +326,8 @@ step(struct world *w, struct core_event *e)
 	e->now = w->now;
 	e->wall = w->now + wall_offset;
 	if (core_step(w->core, e, &effects) < 0)
-		broke(w, "the core refused an event", "%s", event_kind_name(e->kind));
-	check_stale(w, e);
+		world_broke(w, "the core refused an event", "%s", event_kind_name(e->kind));
+	check_stale(w, e, effects.n);
 	for (unsigned i = 0; i < effects.n; i++)
 		writes |= effects.v[i].kind <= EF_PERSIST_ALERT;
 	if (writes && w->crashes && rng_chance(&w->rng, w->crash_chance)) {
@@ -563,8 +406,8 @@ advance(struct world *w)
 		return;
 	}
 	if (deadline == USEC_INFINITY) {
-		broke(w, "nothing is due and nothing is awaited", "in state %s",
-		      dstate_name(w->disk.deployment.state));
+		world_broke(w, "nothing is due and nothing is awaited", "in state %s",
+			    dstate_name(w->disk.deployment.state));
 		return;
 	}
 	w->now = MAX(w->now, deadline);
@@ -584,44 +427,6 @@ deploy(struct world *w)
 		     &e); /* a crash before the commit: nobody was told, so it is asked for again */
 }
 
-/* What each kind of world must come to; only where chance cannot excuse another end. */
-static void
-check_outcome(struct world *w)
-{
-	const struct deployment *d = &w->disk.deployment;
-	bool undisturbed = !w->crashes && !w->hooks_fail && !w->manual_asked;
-	usec_t worst;
-
-	if (w->fault == FAULT_NONE && w->base_error == 0 && undisturbed && d->state != DS_SUCCEEDED)
-		broke(w, "a healthy release did not succeed", "%s: %s", dstate_name(d->state),
-		      d->outcome);
-	if (w->fault == FAULT_NONE && w->base_error == 0 && w->disk.auto_decisions > 0 &&
-	    !w->hooks_fail)
-		broke(w, "a healthy release was rolled back", "%s", d->rollback_reason);
-	if ((w->fault == FAULT_SILENT || w->fault == FAULT_OBSERVER) && w->base_error == 0 &&
-	    w->disk.auto_decisions > 0 && !w->hooks_fail)
-		broke(w, "rolled back on missing data", "%s", d->rollback_reason);
-	if (w->fault == FAULT_OUTAGE && undisturbed && w->decided_at == 0 &&
-	    w->fault_from < d->t0 + schedule_end(&w->policy) - 10 * USEC_PER_MINUTE)
-		broke(w, "an outage was not rolled back", "%s: %s", dstate_name(d->state),
-		      d->outcome);
-	worst = 300 * USEC_PER_SEC + 2 * 30 * USEC_PER_SEC + 10 * USEC_PER_SEC;
-	if (w->fault == FAULT_OUTAGE && undisturbed && w->decided_at != 0 && d->t0 != 0 &&
-	    w->decided_at > MAX(w->fault_from, d->t0) + worst)
-		broke(w, "an outage was decided too late", "after %lld s",
-		      (long long)((w->decided_at - w->fault_from) / USEC_PER_SEC));
-	if (w->deploy_hook.starts > 1)
-		broke(w, "the deploy hook was started twice", "%u", w->deploy_hook.starts);
-	for (int i = 0; i < ROLLBACKS_MAX; i++)
-		if (w->rollback_hooks[i].starts > 1)
-			broke(w, "a rollback hook was started twice", "%u",
-			      w->rollback_hooks[i].starts);
-	check_coverage(w);
-	if (w->fault == FAULT_BURST && w->disk.auto_decisions > 0 && w->base_error == 0 &&
-	    w->fault_until - w->fault_from < 2 * USEC_PER_MINUTE && !w->hooks_fail)
-		broke(w, "a burst of under two minutes was rolled back", "%s", d->rollback_reason);
-}
-
 bool
 world_run(struct world *w)
 {
@@ -638,7 +443,7 @@ world_run(struct world *w)
 		if (dstate_ended(d->state) && w->now > d->ended_at + tail)
 			break;
 		if (w->now > 24 * USEC_PER_HOUR) {
-			broke(w, "no end after a day", "%s", dstate_name(d->state));
+			world_broke(w, "no end after a day", "%s", dstate_name(d->state));
 			break;
 		}
 		if (w->now >= manual_at && !w->manual_asked)

@@ -93,4 +93,19 @@ void world_done(struct world *w);
 /* Runs the deployment to its end.  false: an invariant broke, see w->broken. */
 bool world_run(struct world *w);
 
+/* checks.c: each notes the first invariant that does not hold. */
+__attribute__((format(printf, 3, 4))) void
+world_broke(struct world *w, const char *what, const char *fmt, ...);
+/* Before what the effect wants kept is on the world's disk. */
+void check_deployment(struct world *w, const struct deployment *d);
+void check_decision(struct world *w, const struct decision *d);
+void check_alert(struct world *w, const struct alert *a);
+/* After a step: a late answer had no effect. */
+void check_stale(struct world *w, const struct core_event *e, unsigned n_effects);
+/* Before an effect is carried out: its sample is on the grid; its act is what the disk says. */
+void check_grid(struct world *w, const struct effect *f);
+void check_authorised(struct world *w, const struct effect *f, enum dstate state);
+/* In the end. */
+void check_outcome(struct world *w);
+
 #endif
