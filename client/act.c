@@ -208,6 +208,54 @@ confirm_supersede(struct client *c, const struct args *a)
 	return code;
 }
 
+/* Follows whoever holds the environment until it is free. */
+static int
+wait_for_holder(struct client *c, const char *id)
+{
+	struct follow f = {
+		.client = c,
+		.id = id,
+		.after = follow_position(c),
+		.deadline = follow_deadline(c->args),
+		.patient = true,
+	};
+	bool detached;
+	int code;
+
+	out_hint(&c->out, "%s has the environment; waiting for its end (Ctrl-C gives up)", id);
+	code = follow_run(&f, &detached);
+	if (code == EXIT_RUNNING)
+		out_error(&c->out, "%s: %s still has the environment, and nothing was deployed",
+			  detached ? "given up" : "--timeout is over", id);
+	follow_done(&f);
+	return code;
+}
+
+/* Another one may be quicker when the holder ends: then that one is waited for. */
+static int
+post_deployment(struct client *c, const struct args *a, const json_t *body, unsigned timeout_s,
+		json_t **ret_answer)
+{
+	for (;;) {
+		struct failure f = {0};
+		char *holder = NULL;
+		int code;
+
+		if (api_try(c, "POST", "/v1/deployments", json_deep_copy(body), timeout_s,
+			    ret_answer, &f) == 0)
+			return EXIT_OK;
+		if (given(a, OPT_WAIT_LOCK) && streq(failure_kind(&f), "busy"))
+			holder = failure_holder(&f);
+		code = holder ? wait_for_holder(c, holder) : failure_report(c, &f);
+		failure_done(&f);
+		if (!holder || code != EXIT_OK) {
+			free(holder);
+			return code;
+		}
+		free(holder);
+	}
+}
+
 int
 cmd_deploy(struct client *c, const struct args *a)
 {
@@ -219,6 +267,10 @@ cmd_deploy(struct client *c, const struct args *a)
 		out_error(&c->out,
 			  "--force overrides the gates and needs --reason TEXT, for the audit "
 			  "trail");
+		return EXIT_USAGE;
+	}
+	if (given(a, OPT_SUPERSEDE) && given(a, OPT_WAIT_LOCK)) {
+		out_error(&c->out, "--supersede and --wait-lock exclude each other");
 		return EXIT_USAGE;
 	}
 	code = confirm_supersede(c, a);
@@ -233,7 +285,8 @@ cmd_deploy(struct client *c, const struct args *a)
 	put_flag(body, "force", given(a, OPT_FORCE));
 	put_flag(body, "supersede", given(a, OPT_SUPERSEDE));
 	put_flag(body, "dry_run", dry);
-	code = api_post(c, "/v1/deployments", body, dry ? GATES_TIMEOUT_S : ACT_TIMEOUT_S, &answer);
+	code = post_deployment(c, a, body, dry ? GATES_TIMEOUT_S : ACT_TIMEOUT_S, &answer);
+	json_decref(body);
 	if (code != EXIT_OK)
 		return code;
 	code = dry ? dry_run(c, answer) : begun(c, answer, 0, EXIT_ROLLED_BACK);

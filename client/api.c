@@ -68,6 +68,14 @@ failure_kind(const struct failure *f)
 	return jstr_or(jobj(f->error, "error"), "kind", "");
 }
 
+char *
+failure_holder(const struct failure *f)
+{
+	const char *id = jstr(jobj(jobj(f->error, "error"), "detail"), "deployment");
+
+	return id && name_valid(id) ? xstrdup(id) : NULL;
+}
+
 static void
 failure_set(struct failure *f, int code, bool away, const char *kind, char *message)
 {
@@ -160,7 +168,9 @@ hint(struct client *c, const struct failure *f)
 			 "join group dhash to look and group dhash-operators to act (then log in "
 			 "again), or be root");
 	else if (streq(kind, "busy") && streq(name, "deploy"))
-		out_hint(o, "to follow it: dhash watch %s; to replace it: dhash deploy --supersede",
+		out_hint(o,
+			 "to follow it: dhash watch %s; to go after it: dhash deploy --wait-lock; "
+			 "to replace it: dhash deploy --supersede",
 			 jstr_or(detail, "deployment", "ID"));
 	else if (streq(kind, "refused") && streq(name, "abort"))
 		out_hint(o, "once something has changed the way back is: dhash rollback");

@@ -22,6 +22,8 @@ void failure_done(struct failure *f);
 int failure_report(struct client *c, const struct failure *f);
 /* The daemon's word for it, "" when it has none. */
 const char *failure_kind(const struct failure *f);
+/* The deployment that is in the way, where the daemon names one; owned. */
+char *failure_holder(const struct failure *f);
 
 /* The exit code of an error's kind and HTTP status. */
 int api_exit_code(const char *kind, long status);

@@ -24,6 +24,8 @@ const struct option_row options[_OPT_MAX] = {
 	[OPT_NO_WAIT] = {"no-wait", NULL, "print the id and return at once", OPT_FLAG},
 	[OPT_TIMEOUT] = {"timeout", "SPAN", "wait at most so long, e.g. 15min", OPT_SPAN},
 	[OPT_SUPERSEDE] = {"supersede", NULL, "replace a deployment that is still live", OPT_FLAG},
+	[OPT_WAIT_LOCK] = {"wait-lock", NULL, "wait for a live deployment to end, then begin",
+			   OPT_FLAG},
 	[OPT_DRY_RUN] = {"dry-run", NULL, "show the gates and the plan, change nothing", OPT_FLAG},
 	[OPT_FORCE] = {"force", NULL, "override what refuses, without being asked", OPT_FLAG},
 	[OPT_YES] = {"yes", NULL, "do not ask for confirmation", OPT_FLAG},
@@ -43,8 +45,8 @@ const struct command commands[] = {
 		.name = "deploy",
 		.options = BIT(OPT_ENV) | BIT(OPT_TAG) | BIT(OPT_SERVICE) | BIT(OPT_LEAD) |
 			   BIT(OPT_WAIT) | BIT(OPT_NO_WAIT) | BIT(OPT_SUPERSEDE) |
-			   BIT(OPT_DRY_RUN) | BIT(OPT_FORCE) | BIT(OPT_REASON) | BIT(OPT_YES) |
-			   BIT(OPT_TIMEOUT),
+			   BIT(OPT_WAIT_LOCK) | BIT(OPT_DRY_RUN) | BIT(OPT_FORCE) |
+			   BIT(OPT_REASON) | BIT(OPT_YES) | BIT(OPT_TIMEOUT),
 		.required = BIT(OPT_ENV) | BIT(OPT_TAG),
 		.help = "deploy a release, and wait while it is watched",
 		.more = "--force overrides gates that refuse, and needs --reason.\n"

@@ -28,7 +28,7 @@ _dhash() {
 				'') words="$commands $globals" ;;
 				status) words="--env $globals"
 					[[ $cur == -* ]] || words+=" $(_dhash_names service status)" ;;
-				deploy) words="--env --tag --service --lead --wait --no-wait --supersede --dry-run --force --reason --yes --timeout $globals" ;;
+				deploy) words="--env --tag --service --lead --wait --no-wait --supersede --wait-lock --dry-run --force --reason --yes --timeout $globals" ;;
 				rollback) words="--env --service --backup --to --force --reason --yes --wait --no-wait --timeout $globals" ;;
 				abort) words="--env --service --reason --yes $globals" ;;
 				watch) words="--env --service --timeout $globals" ;;

@@ -17,6 +17,7 @@ complete -c dhash -n "$uses deploy rollback abort watch explain history backups"
 complete -c dhash -n "$uses deploy" -l tag -x -a '(__dhash_names tag history)' -d 'release to deploy'
 complete -c dhash -n "$uses deploy" -l lead -x -d 'who leads'
 complete -c dhash -n "$uses deploy" -l supersede -d 'replace a live deployment'
+complete -c dhash -n "$uses deploy" -l wait-lock -d 'wait for a live deployment to end'
 complete -c dhash -n "$uses deploy" -l dry-run -d 'change nothing'
 complete -c dhash -n "$uses deploy rollback" -l force -d 'override what refuses'
 complete -c dhash -n "$uses deploy rollback abort" -l reason -x -d 'why'

@@ -62,6 +62,19 @@ def test_busy_names_the_holder(daemon, site, sample):
     assert done.returncode == 1 and first in done.stderr and "--supersede" in done.stderr
 
 
+def test_wait_lock_begins_when_the_holder_has_ended(daemon, site, sample):
+    start(daemon, site, sample.url, watch=(("critical", "2s", "100ms"),))
+    first = daemon.deploy("v1.0.0")
+    daemon.wait_state(first, "watching")
+    gave_up = daemon.dhash("deploy", "--env", "production", "--tag", "v2.0.0", "--wait-lock", "--timeout", "100ms")
+    assert gave_up.returncode == 8 and first in gave_up.stderr and "nothing was deployed" in gave_up.stderr
+    done = daemon.dhash("deploy", "--env", "production", "--tag", "v2.0.0", "--wait-lock")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert site.in_place() == "v2.0.0"
+    kept = daemon.get("/v1/deployments")["deployments"]
+    assert [(d["tag"], d["state"]) for d in kept] == [("v2.0.0", "succeeded"), ("v1.0.0", "succeeded")]
+
+
 def test_supersede_starts_a_fresh_clock(daemon, site, sample):
     start(daemon, site, sample.url)
     first = daemon.deploy("v1.0.0")
