@@ -85,6 +85,7 @@ PROGRAMS := $(BUILD)/dhashd $(BUILD)/dhash $(BUILD)/dhash-hook
 
 .PHONY: all
 all: $(PROGRAMS)
+	@:
 
 $(BUILD)/dhashd: $(call obj,daemon/main.c) $(LIBDAEMON) $(LIBCORE) $(LIBCOMMON)
 	$(call say,LD,$@)
@@ -144,6 +145,7 @@ demo: deps
 	@DHASH_BUILD=$(BUILD) tests/demo/demo.sh
 .PHONY: demo-tools
 demo-tools: $(BUILD)/tests/lib/sampled $(BUILD)/tests/lib/loadgen
+	@:
 
 # --- tests ------------------------------------------------------------------------------------
 
