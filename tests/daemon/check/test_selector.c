@@ -114,6 +114,64 @@ START_TEST(cut_at_every_byte)
 }
 END_TEST
 
+/* The value of a label in Requests= that an expression is tried on; 1, 0, or -1 where it is
+ * refused.
+ */
+static int
+tried(const char *expression, const char *value)
+{
+	char *text = xasprintf("m{code=~\"%s\"}", expression), *error = NULL;
+	char name[] = "code", *copy = xstrdup(value);
+	struct label label = {.name = name, .value = copy};
+	struct selector *s = NULL;
+	int r = -1;
+
+	if (selector_parse(text, &s, &error) == 0)
+		r = selector_matches(s, &label, 1);
+	else
+		ck_assert_ptr_nonnull(error);
+	selector_free(s);
+	free(error);
+	free(copy);
+	free(text);
+	return r;
+}
+
+START_TEST(expressions_mean_what_prometheus_says)
+{
+	static const struct {
+		const char *expression, *value;
+		int expect;
+	} rows[] = {
+		{"5\\\\d\\\\d", "503", 1},
+		{"5\\\\d\\\\d", "5dd", 0},
+		{"\\\\D+", "abc", 1},
+		{"\\\\D+", "a1c", 0},
+		{"\\\\w+\\\\.x", "ab.x", 1},
+		{"\\\\w+\\\\.x", "ab_x", 0},
+		{"[0-9]+", "12", 1},
+		{"[[:digit:]]x", "1x", 1},
+		{"[]a]+", "]a", 1},
+		{"\\\\<b\\\\>", "<b>", 1},
+		{"[\\\\d]", "5", -1},
+		{"\\\\pL", "a", -1},
+		{"(a)\\\\1", "aa", -1},
+		{"\\\\x41", "A", -1},
+		{"(?i)a", "A", -1},
+		{"a\\\\", "a", -1},
+		{"5..", "15000", 0},
+		{"a|b", "b", 1},
+		{"", "", 1},
+		{"[", "[", -1},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		ck_assert_msg(tried(rows[i].expression, rows[i].value) == rows[i].expect,
+			      "%s on %s: %d expected", rows[i].expression, rows[i].value,
+			      rows[i].expect);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -123,6 +181,7 @@ main(void)
 	int failed;
 
 	tcase_add_test(t, matching);
+	tcase_add_test(t, expressions_mean_what_prometheus_says);
 	tcase_add_test(t, errors_name_their_column);
 	tcase_add_test(t, cut_at_every_byte);
 	suite_add_tcase(s, t);
