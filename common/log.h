@@ -48,8 +48,8 @@ struct log_fields {
 };
 
 /*
- * Chooses the target once: the journal where $JOURNAL_STREAM names our standard error (or
- * to_journal is forced by the caller), else standard error with an "<N>"-free plain line:
+ * Chooses the target once: the journal where $JOURNAL_STREAM names our standard error, else
+ * standard error with an "<N>"-free plain line:
  * "2024-01-01T12:00:00.000Z warning deploy-… dhash/production: message".
  */
 void log_init(const char *identifier);
