@@ -6,11 +6,11 @@
 
 #include <errno.h>
 #include <math.h>
-#include <regex.h>
 #include <stddef.h>
 #include <strings.h>
 
 #include "common/util.h"
+#include "daemon/check/pattern.h"
 #include "daemon/check/selector.h"
 #include "daemon/conf_internal.h"
 
@@ -352,15 +352,12 @@ set_words(void *field, const char *value, char **ret_why)
 static int
 set_regex(void *field, const char *value, char **ret_why)
 {
+	char why[PATTERN_WHY_MAX];
 	regex_t re;
-	char text[128];
-	int r = regcomp(&re, value, REG_EXTENDED | REG_NOSUB);
 
-	if (r != 0) {
-		regerror(r, &re, text, sizeof text);
+	if (pattern_compile(value, false, &re, why) < 0)
 		return refuse(ret_why, xasprintf("\"%s\" is no extended regular expression: %s",
-						 value, text));
-	}
+						 value, why));
 	regfree(&re);
 	keep_string(field, value);
 	return 0;

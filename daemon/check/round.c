@@ -5,13 +5,13 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <math.h>
-#include <regex.h>
 #include <stdarg.h>
 
 #include "common/util.h"
 #include "daemon/check/exec.h"
 #include "daemon/check/http.h"
 #include "daemon/check/metrics.h"
+#include "daemon/check/pattern.h"
 #include "daemon/conf.h"
 
 enum { BODY_MAX = 1 << 20 };
@@ -168,9 +168,12 @@ probe_start(struct probe *p)
 static void
 probe_init(struct probe *p, struct observer *o, const struct conf_check *c)
 {
+	char why[PATTERN_WHY_MAX];
+
 	p->observer = o;
 	p->check = c;
-	p->has_body = c->body && regcomp(&p->body, c->body, REG_EXTENDED | REG_NOSUB) == 0;
+	/* The configuration took it: it compiles. */
+	p->has_body = c->body && pattern_compile(c->body, false, &p->body, why) == 0;
 }
 
 static void

@@ -6,6 +6,7 @@
 #include <regex.h>
 
 #include "common/util.h"
+#include "daemon/check/pattern.h"
 
 enum match { MATCH_EQUAL, MATCH_NOT_EQUAL, MATCH_REGEX, MATCH_NOT_REGEX };
 
@@ -114,90 +115,16 @@ quoted(struct parser *ps, char **ret)
 	return true;
 }
 
-/* Length of the set that begins at the '[' of re. */
-static size_t
-set_len(const char *re)
-{
-	size_t n = re[1] == '^' ? 2 : 1;
-
-	if (re[n] == ']')
-		n++;
-	while (re[n] && re[n] != ']') {
-		const char *end = strncmp(re + n, "[:", 2) == 0 ? strstr(re + n + 2, ":]") : NULL;
-
-		n = end ? (size_t)(end - re) + 2 : n + 1;
-	}
-	return re[n] ? n + 1 : n;
-}
-
-/* One escape of RE2 at re, as POSIX has it; returns what stands behind it in *o, or NULL. */
-static const char *
-escape(const char *re, char **o)
-{
-	char c = re[1];
-
-	if (c == 'd' || c == 'D')
-		*o = stpcpy(*o, c == 'd' ? "[0-9]" : "[^0-9]");
-	else if (c && strchr("<>'`", c))
-		*(*o)++ = c; /* anchors of GNU's, plain characters of RE2's */
-	else if (c && !strchr("wWsSbB", c) && strchr(LETTERS, c) && c != '_')
-		return NULL;
-	else
-		*o = mempcpy(*o, re, c ? 2 : 1);
-	return re + (c ? 2 : 1);
-}
-
-/*
- * Prometheus's expressions are RE2's, ours are POSIX's.  What they share is taken, what only RE2
- * has is translated or refused: regcomp() would take "5\\d\\d" as "5dd", no error would ever be
- * counted, and nobody would be told.
- */
-static char *
-posix(struct parser *ps, const char *re)
-{
-	char *out = xmalloc(strlen(re) * 3 + 1), *o = out;
-
-	while (re && *re) {
-		size_t n = *re == '[' ? set_len(re) : 1;
-
-		if (*re == '\\') {
-			re = escape(re, &o);
-		} else if (n > 1 && memchr(re, '\\', n)) {
-			re = NULL;
-		} else {
-			o = mempcpy(o, re, n);
-			re += n;
-		}
-	}
-	*o = '\0';
-	if (re)
-		return out;
-	free(out);
-	fail(ps, "this escape is not supported in expressions: \\d \\w \\s \\b and \\ before "
-		 "punctuation are, outside of []");
-	return NULL;
-}
-
 /* Prometheus anchors its expressions at both ends. */
 static bool
 compile(struct parser *ps, struct matcher *m)
 {
-	char *re = posix(ps, m->value), *anchored, text[128];
-	int r;
+	char why[PATTERN_WHY_MAX];
 
-	if (!re) {
-		m->match = MATCH_EQUAL; /* nothing to free */
-		return false;
-	}
-	anchored = xasprintf("^(%s)$", re);
-	r = regcomp(&m->re, anchored, REG_EXTENDED | REG_NOSUB);
-	free(anchored);
-	free(re);
-	if (r == 0)
+	if (pattern_compile(m->value, true, &m->re, why) == 0)
 		return true;
-	regerror(r, &m->re, text, sizeof text);
-	m->match = MATCH_EQUAL;
-	return fail(ps, text);
+	m->match = MATCH_EQUAL; /* nothing to free */
+	return fail(ps, why);
 }
 
 static bool

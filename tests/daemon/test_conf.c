@@ -211,6 +211,8 @@ START_TEST(what_must_fit_together)
 	ck_assert(complains("web.conf", 9, "there is no [Environment nowhere]"));
 	ck_assert(complains("web.conf", 12, "there is no backup"));
 	ck_assert(complains("web.conf", 13, "/does/not/exist"));
+	ck_assert_int_lt(load(GOOD "Body=\\x41\n"), 0);
+	ck_assert(complains("web.conf", 9, "this escape is not supported"));
 	ck_assert_int_lt(load(GOOD "EscalateWarnings=17\n"), 0);
 	ck_assert(complains("web.conf", 9, "at most 16 are remembered"));
 	ck_assert_int_eq(load(GOOD "EscalateWarnings=16\n"), 0);

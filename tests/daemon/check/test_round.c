@@ -142,7 +142,7 @@ END_TEST
 
 START_TEST(body_and_timeout)
 {
-	static char green[] = "^state: (green|blue)", red[] = "red";
+	static char green[] = "^state:\\D(green|blue)", red[] = "red";
 
 	add("a", "/status/200")->body = green;
 	one_round();

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include <check.h>
+#include <stdlib.h>
+
+#include "common/util.h"
+#include "daemon/check/pattern.h"
+
+static const struct {
+	const char *expression;
+	bool whole;
+	const char *text;
+	bool matches;
+} cases[] = {
+	{"ok", false, "it is ok.", true},
+	{"ok", true, "it is ok.", false},
+	{"a|b", true, "b", true},
+	{"a|b", true, "bc", false},
+	{"5\\d\\d", true, "503", true},
+	{"5\\d\\d", true, "5dd", false},
+	{"\\D+", true, "abc", true},
+	{"\\D+", true, "a1c", false},
+	{"\\w+\\s\\w+", true, "two words", true},
+	{"\\bup\\b", false, "is up now", true},
+	{"\\bup\\b", false, "upper", false},
+	{"1\\.2", true, "1.2", true},
+	{"1\\.2", true, "1x2", false},
+	{"[[:digit:]]+", true, "42", true},
+	{"[]a]+", true, "]a", true},
+	{"\\<x", true, "<x", true},
+};
+
+START_TEST(means_what_people_expect)
+{
+	char why[PATTERN_WHY_MAX];
+	regex_t re;
+
+	ck_assert_int_eq(pattern_compile(cases[_i].expression, cases[_i].whole, &re, why), 0);
+	ck_assert_msg((regexec(&re, cases[_i].text, 0, NULL, 0) == 0) == cases[_i].matches,
+		      "%s on %s", cases[_i].expression, cases[_i].text);
+	regfree(&re);
+}
+END_TEST
+
+static const char *const refused[] = {
+	"\\x41", "\\pL", "(a)\\1", "[\\d]", "a\\z", "\\Qa\\E", "(", "[a", "a{2,1}", "\\",
+};
+
+/* What would be read as something else is told, with a reason. */
+START_TEST(refuses_what_it_would_misread)
+{
+	char why[PATTERN_WHY_MAX] = "";
+	regex_t re;
+
+	ck_assert_int_lt(pattern_compile(refused[_i], false, &re, why), 0);
+	ck_assert_str_ne(why, "");
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("pattern");
+	TCase *t = tcase_create("pattern");
+	SRunner *r;
+	int failed;
+
+	tcase_add_loop_test(t, means_what_people_expect, 0, ARRAY_SIZE(cases));
+	tcase_add_loop_test(t, refuses_what_it_would_misread, 0, ARRAY_SIZE(refused));
+	suite_add_tcase(s, t);
+	r = srunner_create(s);
+	srunner_run_all(r, CK_NORMAL);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
