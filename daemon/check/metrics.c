@@ -40,6 +40,7 @@ struct scrape {
 	double increase[_SRC_MAX], gauge[_SRC_MAX];
 	double le[BUCKETS_MAX], count[BUCKETS_MAX];
 	size_t n_buckets;
+	double bound; /* highest bucket's not over the limit; -INFINITY = none, NAN = no bucket */
 	bool too_many;
 };
 
@@ -194,8 +195,10 @@ take_bucket(struct scrape *s, const struct label *l, size_t n, double value)
 	if (*end || end == text || isnan(le))
 		return;
 	s->seen[SRC_LATENCY] = true;
-	if (!selector_matches(s->m->selectors[SRC_LATENCY], l, n) ||
-	    !difference(s, SRC_LATENCY, l, n, le, value, &d))
+	if (!selector_matches(s->m->selectors[SRC_LATENCY], l, n))
+		return;
+	s->bound = fmax(s->bound, le <= s->m->limits.latency_limit ? le : -INFINITY);
+	if (!difference(s, SRC_LATENCY, l, n, le, value, &d))
 		return;
 	while (i < s->n_buckets && s->le[i] != le)
 		i++;
@@ -233,7 +236,7 @@ on_sample(void *arg, const char *name, const struct label *labels, size_t n, dou
 /* Requests slower than the limit: all less those in the bucket at it, or at the nearest bound
  * below. */
 static double
-slower(const struct scrape *s, double limit, double *ret_bound)
+slower(const struct scrape *s, double limit)
 {
 	double total = 0, fast = 0, bound = -INFINITY;
 
@@ -245,8 +248,23 @@ slower(const struct scrape *s, double limit, double *ret_bound)
 			fast = s->count[i];
 		}
 	}
-	*ret_bound = bound;
 	return fmax(0, total - fast);
+}
+
+/* Writes what the buckets do to the limit, "" where one is at it; false: it cannot be judged. */
+static bool
+judge_bound(const struct scrape *s, char *buf, size_t n)
+{
+	double limit = s->m->limits.latency_limit;
+
+	buf[0] = '\0';
+	if (s->bound == -INFINITY)
+		snprintf(buf, n, "no bucket at or below the limit of %gs: P95 cannot be judged",
+			 limit);
+	else if (!isnan(s->bound) && s->bound != limit)
+		snprintf(buf, n, "no bucket at the limit of %gs: %gs, the next below, is used",
+			 limit, s->bound);
+	return s->bound != -INFINITY;
 }
 
 static double
@@ -281,8 +299,6 @@ rate_result(const struct scrape *s, usec_t span, struct series *ret)
 static void
 latency_result(struct scrape *s, usec_t span, struct series *ret, char *detail, size_t n)
 {
-	double bound;
-
 	if (s->m->selectors[SRC_P95]) {
 		ret->gauge = true;
 		ret->value = s->gauge[SRC_P95];
@@ -292,14 +308,14 @@ latency_result(struct scrape *s, usec_t span, struct series *ret, char *detail, 
 	}
 	if (!s->m->selectors[SRC_LATENCY] || s->m->last_at == 0)
 		return;
+	/* Else every request would count as slow. */
+	if (!judge_bound(s, detail, n))
+		return;
 	ret->result = RESULT_OK;
 	ret->span = span;
 	ret->total = total_of(s);
-	ret->bad_warn = slower(s, s->m->limits.latency_warn, &bound);
-	ret->bad = slower(s, s->m->limits.latency_limit, &bound);
-	if (s->n_buckets > 0 && bound != s->m->limits.latency_limit)
-		snprintf(detail, n, "no bucket at the limit of %gs: %gs, the next below, is used",
-			 s->m->limits.latency_limit, isinf(bound) ? 0 : bound);
+	ret->bad_warn = slower(s, s->m->limits.latency_warn);
+	ret->bad = slower(s, s->m->limits.latency_limit);
 	ret->value = prom_quantile(0.95, s->le, s->count, s->n_buckets);
 }
 
@@ -320,6 +336,7 @@ scrape_init(struct scrape *s, const struct metrics *m)
 {
 	memset(s, 0, sizeof *s);
 	s->m = m;
+	s->bound = NAN; /* fmax() passes it over */
 	for (int src = 0; src < _SRC_MAX; src++)
 		s->gauge[src] = NAN;
 }
@@ -363,7 +380,7 @@ int
 metrics_probe(struct metrics *m, char *text, size_t len, char **ret_text)
 {
 	struct scrape s;
-	char missing[256];
+	char missing[256], bound[160];
 	int r;
 
 	scrape_init(&s, m);
@@ -378,7 +395,15 @@ metrics_probe(struct metrics *m, char *text, size_t len, char **ret_text)
 			missing);
 		return -ENOENT;
 	}
-	*ret_text = xstrdup("the source has every configured metric");
+	if (m->selectors[SRC_LATENCY] && !judge_bound(&s, bound, sizeof bound)) {
+		*ret_text = xasprintf("%s: give the histogram a bucket there, or correct Limit= of "
+				      "[Rule latency-p95]",
+				      bound);
+		return -ENOENT;
+	}
+	*ret_text = xasprintf("the source has every configured metric%s%s",
+			      m->selectors[SRC_LATENCY] && *bound ? "; " : "",
+			      m->selectors[SRC_LATENCY] ? bound : "");
 	return 0;
 }
 

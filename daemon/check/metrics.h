@@ -15,7 +15,7 @@ struct conf_metrics;
 struct metrics;
 
 struct metrics_limits {
-	double latency_limit, latency_warn; /* seconds */
+	double latency_limit, latency_warn; /* seconds; INFINITY = nothing is judged by it */
 };
 
 /* The selectors were checked when the configuration was read; -EINVAL with *ret_error (owned) else.
@@ -33,8 +33,8 @@ void metrics_reset(struct metrics *m);
  */
 void metrics_take(struct metrics *m, char *text, size_t len, usec_t at, struct sample *ret);
 
-/* For the gates: 0, -ENOENT when configured names are missing, -EBADMSG; *ret_text (owned) always.
- */
+/* For the gates: 0, -ENOENT when configured names are missing or P95 could never be judged,
+ * -EBADMSG; *ret_text (owned) always. */
 int metrics_probe(struct metrics *m, char *text, size_t len, char **ret_text);
 
 #endif

@@ -417,9 +417,10 @@ struct observer *
 observer_new(struct event_base *base, struct http_pool *pool, const struct conf_env *env)
 {
 	struct observer *o = xcalloc(1, sizeof *o);
+	const struct rule_policy *p95 = &env->policy.rules[RULE_LATENCY_P95];
 	struct metrics_limits limits = {
-		.latency_limit = env->policy.rules[RULE_LATENCY_P95].limit,
-		.latency_warn = env->policy.rules[RULE_LATENCY_P95].warn_limit,
+		.latency_limit = p95->mode == RULE_OFF ? INFINITY : p95->limit,
+		.latency_warn = p95->warn_limit,
 	};
 	char *error = NULL;
 

@@ -174,6 +174,34 @@ START_TEST(limit_between_bounds_uses_the_one_below_and_says_so)
 }
 END_TEST
 
+/* Every request would count as slow. */
+START_TEST(without_a_bound_below_the_limit_nothing_is_slow)
+{
+	static const char text[] = "req 1\nlat_bucket{le=\"8\"} %d\nlat_bucket{le=\"+Inf\"} %d\n";
+	char probed[] = "req 1\nlat_bucket{le=\"8\"} 1\nlat_bucket{le=\"+Inf\"} 1\n", *said = NULL;
+
+	scrape(text, 0, 0);
+	scrape(text, 100, 100);
+	ck_assert_int_eq(s.rate.result, RESULT_OK);
+	ck_assert_int_eq(s.latency.result, RESULT_NO_DATA);
+	ck_assert_str_eq(s.detail, "no bucket at or below the limit of 5s: P95 cannot be judged");
+	ck_assert_int_eq(metrics_probe(m, probed, strlen(probed), &said), -ENOENT);
+	ck_assert_ptr_nonnull(strstr(said, "give the histogram a bucket there"));
+	free(said);
+}
+END_TEST
+
+START_TEST(the_gate_names_the_bound_that_is_used)
+{
+	char text[] = "req 1\nlat_bucket{le=\"2\"} 1\nlat_bucket{le=\"+Inf\"} 1\n", *said = NULL;
+
+	scrape(REQ(1, 1) NO_LATENCY);
+	ck_assert_int_eq(metrics_probe(m, text, strlen(text), &said), 0);
+	ck_assert_ptr_nonnull(strstr(said, "2s, the next below, is used"));
+	free(said);
+}
+END_TEST
+
 START_TEST(buckets_of_several_series_add_up)
 {
 	static const char two[] = "req 0\n"
@@ -289,7 +317,8 @@ END_TEST
 
 START_TEST(probe_names_what_is_missing)
 {
-	char text[] = "req 1\n", broken[] = "req\n", whole[] = "req 1\n" NO_LATENCY, *said = NULL;
+	char text[] = "req 1\n", broken[] = "req\n",
+	     whole[] = "req 1\nlat_bucket{le=\"5\"} 0\n" NO_LATENCY, *said = NULL;
 
 	scrape(REQ(1, 1) NO_LATENCY);
 	ck_assert_int_eq(metrics_probe(m, text, strlen(text), &said), -ENOENT);
@@ -349,6 +378,8 @@ main(void)
 	tcase_add_test(t, no_error_yet_is_no_missing_name);
 	tcase_add_test(t, latency_from_buckets);
 	tcase_add_test(t, limit_between_bounds_uses_the_one_below_and_says_so);
+	tcase_add_test(t, without_a_bound_below_the_limit_nothing_is_slow);
+	tcase_add_test(t, the_gate_names_the_bound_that_is_used);
 	tcase_add_test(t, buckets_of_several_series_add_up);
 	tcase_add_test(t, gauges_are_read_as_they_are);
 	tcase_add_test(t, nan_counters_and_odd_bounds_are_passed_over);
