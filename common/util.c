@@ -271,8 +271,8 @@ write_all(int fd, const char *data, size_t len)
 	return 0;
 }
 
-static int
-sync_folder_of(const char *path)
+int
+folder_sync(const char *path)
 {
 	const char *slash = strrchr(path, '/');
 	char *folder = slash ? xasprintf("%.*s", (int)MAX(1, slash - path), path) : xstrdup(".");
@@ -310,7 +310,7 @@ file_write_atomic(const char *path, const void *data, size_t len, unsigned mode)
 	if (r < 0)
 		unlink(tmp);
 	else
-		r = sync_folder_of(path);
+		r = folder_sync(path);
 	free(tmp);
 	return r;
 }

@@ -55,6 +55,9 @@ int file_read(int dirfd, const char *path, size_t max, char **ret, size_t *ret_l
  * same folder, fsync, rename, fsync of the folder.  Returns 0 or -errno. */
 int file_write_atomic(const char *path, const void *data, size_t len, unsigned mode);
 
+/* fsync of the folder that holds path: what was made, renamed or removed there stays so. */
+int folder_sync(const char *path);
+
 /* mkdir -p with `mode` for what is made; 0 when it already is a folder. */
 int mkdir_p(const char *path, unsigned mode);
 

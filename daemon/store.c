@@ -135,22 +135,6 @@ on_finished(evutil_socket_t fd, short what, void *arg)
 
 /* --- opening --- */
 
-int
-store_sync_folder(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-	char *folder = slash ? xasprintf("%.*s", (int)MAX(1, slash - path), path) : xstrdup(".");
-	int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
-
-	free(folder);
-	if (fd < 0)
-		return -errno;
-	if (fsync(fd) < 0)
-		r = -errno;
-	close(fd);
-	return r;
-}
-
 static int
 set_aside(const char *path, const char *why, char **ret_note)
 {
@@ -259,7 +243,8 @@ open_db(struct store *s, char **ret_note)
 		r = db_open(s->path, &s->db, &error);
 	}
 	free(error);
-	return r == SQLITE_OK ? store_sync_folder(s->path) : open_error(r);
+	/* SQLite passes over a failed fsync of the folder; the names of file and log hang on it. */
+	return r == SQLITE_OK ? folder_sync(s->path) : open_error(r);
 }
 
 static int

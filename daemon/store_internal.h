@@ -128,9 +128,6 @@ struct store {
 void *store_thread_main(void *arg); /* of struct store */
 /* Commits what is pending if the time for it has come, or `now_or_never`. */
 void store_try_write(struct store *s, bool now_or_never);
-/* SQLite passes over a failed fsync of the folder; the names of file and log hang on it.  -errno.
- */
-int store_sync_folder(const char *path);
 /* Opens the connection if it is closed.  SQLite's result code; *ret_error (owned) on failure. */
 int store_reopen(struct store *s, char **ret_error);
 void store_enqueue(struct store *s, struct work *w);

@@ -114,7 +114,7 @@ finish_until(struct store *s, int64_t number)
 static int
 settle_folder(struct store *s, char **ret_error)
 {
-	int r = s->settled ? 0 : store_sync_folder(s->path);
+	int r = s->settled ? 0 : folder_sync(s->path);
 
 	if (r == 0)
 		return SQLITE_OK;
