@@ -105,20 +105,22 @@ print_event(struct follow *f, const json_t *event)
 {
 	const char *level = jstr_or(event, "level", "info");
 	struct out *o = &f->client->out;
-	char at[TEXT_MAX];
+	char at[TEXT_MAX], where[160] = "";
 	enum style s = streq(level, "critical")  ? STYLE_BAD
 		       : streq(level, "warning") ? STYLE_WARN
 						 : STYLE_PLAIN;
 
 	if (f->ndjson)
 		out_ndjson(o, event);
-	out_part(o, STYLE_DIM, "%s", text_clock(at, jstr(event, "at")));
 	if (!f->id)
-		out_part(o, STYLE_PLAIN, "  %s/%s", jstr_or(event, "service", "?"),
+		snprintf(where, sizeof where, "  %s/%s", jstr_or(event, "service", "?"),
 			 jstr_or(event, "environment", "?"));
-	out_part(o, s, "  %-8s  %s", streq(level, "info") ? "" : level,
+	text_clock(at, jstr(event, "at"));
+	out_part(o, STYLE_DIM, "%s", at);
+	out_part(o, STYLE_PLAIN, "%s", where);
+	out_part(o, s, "  %-8s  ", streq(level, "info") ? "" : level);
+	out_rest(o, strlen(at) + strlen(where) + 12, s, "%s",
 		 jstr_or(event, "text", jstr_or(event, "kind", "?")));
-	out_end(o);
 	fflush(stdout);
 }
 

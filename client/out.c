@@ -194,30 +194,52 @@ fitting(const char *text, size_t columns)
 	return i;
 }
 
+/* The rest of a line of which `indent` columns are taken; what does not fit goes below, indented.
+ */
+static void
+put_rows(struct out *o, enum style s, const char *text, size_t indent, size_t width)
+{
+	for (;;) {
+		size_t n = fitting(text, width > indent + 20 ? width - indent : 20);
+
+		put(o, s, text, n);
+		putchar('\n');
+		text += n + strspn(text + n, " ");
+		if (*text == '\0')
+			break;
+		printf("%*s", (int)indent, "");
+	}
+}
+
 void
 out_row(struct out *o, const char *label, enum style s, const char *fmt, ...)
 {
-	int indent = INDENT + LABEL_WIDTH;
 	va_list ap;
-	char *text, *p;
+	char *text;
 
 	if (o->json)
 		return;
 	va_start(ap, fmt);
-	p = text = format_escaped(fmt, ap);
+	text = format_escaped(fmt, ap);
 	va_end(ap);
 	clear_progress(o);
 	printf("%*s%-*s", INDENT, "", LABEL_WIDTH, label);
-	for (;;) {
-		size_t n = fitting(p, TEXT_WIDTH - (size_t)indent);
+	put_rows(o, s, text, INDENT + LABEL_WIDTH, TEXT_WIDTH);
+	free(text);
+}
 
-		put(o, s, p, n);
-		putchar('\n');
-		p += n + strspn(p + n, " ");
-		if (*p == '\0')
-			break;
-		printf("%*s", indent, "");
-	}
+void
+out_rest(struct out *o, size_t indent, enum style s, const char *fmt, ...)
+{
+	va_list ap;
+	char *text;
+
+	if (o->json)
+		return;
+	va_start(ap, fmt);
+	text = format_escaped(fmt, ap);
+	va_end(ap);
+	put_rows(o, s, text, indent, o->terminal ? o->width : SIZE_MAX);
 	free(text);
 }
 

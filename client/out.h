@@ -55,6 +55,10 @@ void out_blank(struct out *o);
 __attribute__((format(printf, 3, 4))) void
 out_part(struct out *o, enum style s, const char *fmt, ...);
 void out_end(struct out *o);
+/* The rest of a line of which `indent` columns are taken, and its end: on a terminal it is wrapped
+ * and indented, elsewhere it stays one line, as programs search lines. */
+__attribute__((format(printf, 4, 5))) void
+out_rest(struct out *o, size_t indent, enum style s, const char *fmt, ...);
 
 /* On a terminal, a line that the next output replaces; elsewhere nothing. */
 __attribute__((format(printf, 2, 3))) void out_progress(struct out *o, const char *fmt, ...);

@@ -353,6 +353,32 @@ START_TEST(waits_for_the_end)
 }
 END_TEST
 
+#define LONG_TEXT                                                                                  \
+	"error rate 19.7% (at least 15%, 108 of 549 requests): over the limit of 10% for 5.5s; "   \
+	"fires in 2min 10s unless it falls under 10%"
+
+/* On a terminal a long event is wrapped under its text; for programs it stays one line. */
+START_TEST(long_events)
+{
+	static char term[] = "TERM=xterm", plain[] = "NO_COLOR=1",
+		    *environment[] = {term, plain, NULL};
+	struct canned rows[] = {
+		{"GET /v1/deployments/" ID, DEPLOYMENT("watching", "watching", ""), 0, 0, 1},
+		{"GET /v1/deployments/" ID, DEPLOYMENT("succeeded", "succeeded", ""), 0, 0, 0},
+		{"GET /v1/events", EVENT(1, "verdict", "watching", LONG_TEXT), 0, ANSWER, 0},
+		{0}};
+
+	fake_says(rows);
+	client_start(&ran, true, environment, "watch " ID);
+	ck_assert_int_eq(client_end(&ran), 0);
+	ck_says(&ran, "\n                    ");
+	ck_not(&ran, LONG_TEXT);
+	fake_says(rows);
+	ck_exit(&ran, 0, "watch " ID);
+	ck_says(&ran, LONG_TEXT "\n");
+}
+END_TEST
+
 START_TEST(timeout_detaches)
 {
 	fake_says((struct canned[]){
@@ -538,6 +564,7 @@ main(void)
 	tcase_add_test(t, lists_of_what_does_not_exist);
 	tcase_add_test(t, configuration_and_version);
 	tcase_add_loop_test(t, waits_for_the_end, 0, ARRAY_SIZE(ends));
+	tcase_add_test(t, long_events);
 	tcase_add_test(t, timeout_detaches);
 	tcase_add_test(t, interrupt_detaches);
 	tcase_add_test(t, rides_out_a_restart);
