@@ -29,8 +29,10 @@ now_realtime(void)
 	return clock_usec(CLOCK_REALTIME);
 }
 
-/* The units of systemd.time(7) that make sense for spans here; the first of a size is the one
- * written. */
+/* The units of systemd.time(7), all of them: people copy spans from their units. */
+#define USEC_PER_MONTH (2629800 * USEC_PER_SEC) /* a twelfth of the Julian year */
+#define USEC_PER_YEAR (31557600 * USEC_PER_SEC)
+
 static const struct unit {
 	const char *name;
 	usec_t usec;
@@ -57,9 +59,17 @@ static const struct unit {
 	{"msec", USEC_PER_MSEC},
 	{"us", 1},
 	{"usec", 1},
+	{"\xc2\xb5s", 1}, /* micro sign */
+	{"\xce\xbcs", 1}, /* Greek mu */
+	{"M", USEC_PER_MONTH},
+	{"month", USEC_PER_MONTH},
+	{"months", USEC_PER_MONTH},
+	{"y", USEC_PER_YEAR},
+	{"year", USEC_PER_YEAR},
+	{"years", USEC_PER_YEAR},
 };
 
-static const usec_t span_max = 36500 * USEC_PER_DAY;
+static const usec_t span_max = 100 * USEC_PER_YEAR;
 
 static const char *
 skip_blanks(const char *s)
@@ -67,7 +77,7 @@ skip_blanks(const char *s)
 	return s + strspn(s, " \t");
 }
 
-/* "1.5": the number, and how many microseconds of `unit` its fraction is worth. */
+/* "1.5" or ".5": the number and its fraction; NULL for what is none, as "1." or "1.5.5". */
 static const char *
 parse_number(const char *s, uint64_t *ret_whole, double *ret_fraction)
 {
@@ -79,10 +89,10 @@ parse_number(const char *s, uint64_t *ret_whole, double *ret_fraction)
 	for (; *s >= '0' && *s <= '9'; s++)
 		if (whole <= (uint64_t)INT64_MAX / 100)
 			whole = whole * 10 + (uint64_t)(*s - '0');
-	if (*s == '.' && s > begin)
+	if (*s == '.' && s[1] >= '0' && s[1] <= '9')
 		for (s++; *s >= '0' && *s <= '9'; s++, place /= 10)
 			fraction += place * (*s - '0');
-	if (s == begin)
+	if (s == begin || *s == '.')
 		return NULL;
 	*ret_whole = whole;
 	*ret_fraction = fraction;
@@ -116,7 +126,7 @@ usec_parse(const char *s, usec_t *ret)
 		if (!s)
 			return -EINVAL;
 		s = skip_blanks(s);
-		len = strspn(s, "abcdefghijklmnopqrstuvwxyz");
+		len = strcspn(s, " \t.0123456789");
 		if (len > 0) {
 			const struct unit *u = find_unit(s, len);
 
@@ -151,7 +161,8 @@ usec_format(char buf[USEC_TEXT_MAX], usec_t span)
 		str_copy(buf, USEC_TEXT_MAX, "infinity");
 		return buf;
 	}
-	span = span < 0 ? -span : span;
+	/* The least of all has no positive counterpart. */
+	span = span < 0 ? -MAX(span, -USEC_INFINITY) : span;
 	while (i + 1 < ARRAY_SIZE(shown) && span < shown[i].usec)
 		i++;
 	if (span == 0) {
@@ -191,10 +202,17 @@ usec_format_exact(char buf[USEC_TEXT_MAX], usec_t span)
 	return buf;
 }
 
+/* A clock that was never set may stand before 1970: counted up from the second before, too. */
+static usec_t
+within_second(usec_t wall)
+{
+	return (wall % USEC_PER_SEC + USEC_PER_SEC) % USEC_PER_SEC;
+}
+
 static char *
 format_utc(char buf[USEC_TEXT_MAX], usec_t wall, const char *fmt)
 {
-	time_t t = wall / USEC_PER_SEC;
+	time_t t = (wall - within_second(wall)) / USEC_PER_SEC;
 	struct tm tm;
 
 	gmtime_r(&t, &tm);
@@ -209,7 +227,7 @@ wall_format(char buf[USEC_TEXT_MAX], usec_t wall)
 
 	format_utc(buf, wall, "%Y-%m-%dT%H:%M:%S");
 	n = strlen(buf);
-	snprintf(buf + n, USEC_TEXT_MAX - n, ".%03dZ", (int)(wall % USEC_PER_SEC / USEC_PER_MSEC));
+	snprintf(buf + n, USEC_TEXT_MAX - n, ".%03dZ", (int)(within_second(wall) / USEC_PER_MSEC));
 	return buf;
 }
 

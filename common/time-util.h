@@ -28,8 +28,9 @@ usec_t now_boottime(void);
 usec_t now_realtime(void);
 
 /*
- * Parses a time span as systemd.time(7) writes it: "30s", "15min", "1h 30min", "100ms", "250"
- * (seconds).  Returns 0, -EINVAL for what is no time span, -ERANGE for one over 100 years.
+ * Parses a time span as systemd.time(7) writes it: "30s", "15min", "1h 30min", "100ms", ".5s",
+ * "250" (seconds), in all its units, but no "infinity".  Returns 0, -EINVAL for what is no time
+ * span, -ERANGE for one over 100 years (100y, 36525 days).
  */
 int usec_parse(const char *s, usec_t *ret);
 
