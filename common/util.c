@@ -2,6 +2,7 @@
 
 #include "common/util.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -95,11 +96,21 @@ utf8_len(const unsigned char *s)
 	return n;
 }
 
-/* C0, DEL and C1 (which arrives as U+0080…U+009F) move cursors and forge lines. */
+/*
+ * C0, DEL and C1 (which arrives as U+0080…U+009F) move cursors and forge lines; so do the line and
+ * paragraph separators U+2028 and U+2029, and the marks of direction U+202A…U+202E and
+ * U+2066…U+2069, which let a terminal show a line in another order than it was written in.
+ */
 static bool
 is_control(const unsigned char *s, size_t n)
 {
-	return (n == 1 && (s[0] < 0x20 || s[0] == 0x7f)) || (n == 2 && s[0] == 0xc2 && s[1] < 0xa0);
+	if (n == 1)
+		return s[0] < 0x20 || s[0] == 0x7f;
+	if (n == 2)
+		return s[0] == 0xc2 && s[1] < 0xa0;
+	return n == 3 && s[0] == 0xe2 &&
+	       ((s[1] == 0x80 && s[2] >= 0xa8 && s[2] <= 0xae) ||
+		(s[1] == 0x81 && s[2] >= 0xa6 && s[2] <= 0xa9));
 }
 
 char *
@@ -165,12 +176,19 @@ tag_valid(const char *s)
 	return valid(s, 128, "+");
 }
 
-/* Optimal string alignment distance, of words short enough for the table. */
+static bool
+same_letter(char a, char b)
+{
+	return tolower((unsigned char)a) == tolower((unsigned char)b);
+}
+
+/* Optimal string alignment distance, blind to case, of words short enough for the table. */
 static size_t
 distance(const char *a, const char *b)
 {
-	enum { MAX_LEN = 40 };
-	size_t d[MAX_LEN + 1][MAX_LEN + 1], la = strlen(a), lb = strlen(b);
+	enum { MAX_LEN = 64 }; /* the longest name */
+	size_t d[MAX_LEN + 1][MAX_LEN + 1];
+	size_t la = strlen(a), lb = strlen(b);
 
 	if (la > MAX_LEN || lb > MAX_LEN)
 		return SIZE_MAX;
@@ -180,11 +198,12 @@ distance(const char *a, const char *b)
 		d[0][j] = j;
 	for (size_t i = 1; i <= la; i++) {
 		for (size_t j = 1; j <= lb; j++) {
-			size_t cost = a[i - 1] != b[j - 1];
+			size_t cost = !same_letter(a[i - 1], b[j - 1]);
 
 			d[i][j] =
 				MIN(MIN(d[i - 1][j] + 1, d[i][j - 1] + 1), d[i - 1][j - 1] + cost);
-			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+			if (i > 1 && j > 1 && same_letter(a[i - 1], b[j - 2]) &&
+			    same_letter(a[i - 2], b[j - 1]))
 				d[i][j] = MIN(d[i][j], d[i - 2][j - 2] + 1);
 		}
 	}
@@ -220,8 +239,11 @@ file_read(int dirfd, const char *path, size_t max, char **ret, size_t *ret_len)
 
 	if (fd < 0)
 		return -errno;
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+	if (fstat(fd, &st) < 0)
+		r = -errno;
+	else if (!S_ISREG(st.st_mode))
 		r = S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
+	if (r < 0) {
 		close(fd);
 		return r;
 	}
@@ -315,11 +337,26 @@ file_write_atomic(const char *path, const void *data, size_t len, unsigned mode)
 	return r;
 }
 
+/* Asks what is there after any failure: a read-only or automounted place may answer EROFS or EACCES
+ * for a folder that has long been there. */
+static int
+make_folder(const char *path, unsigned mode)
+{
+	struct stat st;
+	int r;
+
+	if (mkdir(path, mode) == 0)
+		return 0;
+	r = -errno;
+	if (stat(path, &st) == 0)
+		return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
+	return r == -EEXIST ? -errno : r;
+}
+
 int
 mkdir_p(const char *path, unsigned mode)
 {
 	char *copy;
-	struct stat st;
 	int r = 0;
 
 	if (!*path)
@@ -331,14 +368,11 @@ mkdir_p(const char *path, unsigned mode)
 		if (c != '/' && c != '\0')
 			continue;
 		*p = '\0';
-		if (mkdir(copy, mode) < 0 && errno != EEXIST)
-			r = -errno;
+		r = make_folder(copy, mode);
 		*p = c;
 		if (c == '\0')
 			break;
 	}
-	if (r == 0 && (stat(path, &st) < 0 || !S_ISDIR(st.st_mode)))
-		r = -ENOTDIR;
 	free(copy);
 	return r;
 }

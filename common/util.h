@@ -33,8 +33,8 @@ __attribute__((format(printf, 1, 2))) char *xasprintf(const char *fmt, ...);
  * terminated, if it did not fit. */
 bool str_copy(char *dst, size_t n, const char *s);
 
-/* Replaces control characters and invalid UTF-8 by \xNN; returns a new string, owned by the caller.
- */
+/* Replaces control characters (marks of text direction among them) and invalid UTF-8 by \xNN, byte
+ * by byte; what is escaped already stays as it is.  Returns a new string, owned by the caller. */
 char *str_escape(const char *s);
 
 /* A NULL-terminated vector of strings. */
@@ -48,20 +48,26 @@ size_t strv_len(char *const *v);
 bool name_valid(const char *s);
 bool tag_valid(const char *s);
 
-/* Reads a whole regular file of at most max bytes; NUL-terminated.  -EFBIG beyond max. */
+/* Reads a whole regular file of at most max bytes; NUL-terminated.  -EFBIG beyond max, -EISDIR for
+ * a folder, -EINVAL for what else is no regular file (never waits for a pipe), else -errno. */
 int file_read(int dirfd, const char *path, size_t max, char **ret, size_t *ret_len);
 
 /* Writes a file so that after a crash either the old or the new one stands: temporary file in the
- * same folder, fsync, rename, fsync of the folder.  Returns 0 or -errno. */
+ * same folder, fsync, rename, fsync of the folder.  `mode` whatever the umask; a symlink at `path`
+ * is replaced, not followed.  Returns 0 or -errno; where only the last fsync failed the new one
+ * stands.
+ */
 int file_write_atomic(const char *path, const void *data, size_t len, unsigned mode);
 
 /* fsync of the folder that holds path: what was made, renamed or removed there stays so. */
 int folder_sync(const char *path);
 
-/* mkdir -p with `mode` for what is made; 0 when it already is a folder. */
+/* mkdir -p with `mode`, less the umask, for what is made; 0 when it already is a folder, -ENOTDIR
+ * where something else is in the way. */
 int mkdir_p(const char *path, unsigned mode);
 
-/* The name nearest to `word` by edit distance (at most 3 and under half the length), or NULL. */
+/* The name nearest to `word` by edit distance (case aside, at most 3 and under half the length of
+ * the longer), or NULL. */
 const char *nearest_name(const char *word, const char *const *names, size_t n);
 
 #endif

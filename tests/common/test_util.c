@@ -1,125 +1,636 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* What text may not carry to a terminal or a journal, and files that are whole or absent. */
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+#include <unistd.h>
 
 #include "common/util.h"
 
-#include <check.h>
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
+/* --- a folder of its own for each test, which is where the test stands --- */
 
-START_TEST(escapes)
+static char folder[64];
+
+static void
+enter_folder(void)
 {
-	static const struct {
-		const char *raw, *shown;
-	} rows[] = {
-		{"plain \xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80",
-		 "plain \xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80"},
-		{"a\nb\r\tc", "a\\x0ab\\x0d\\x09"
-			      "c"},
-		{"\x1b[2J\x7f", "\\x1b[2J\\x7f"},
-		{"\xc2\x9b"
-		 "1m",
-		 "\\xc2\\x9b"
-		 "1m"}, /* CSI as one C1 character */
-		{"\xff\xc3", "\\xff\\xc3"},
-		{"\xc0\xaf", "\\xc0\\xaf"}, /* overlong */
-		{"\xe0\x80\xaf", "\\xe0\\x80\\xaf"},
-		{"\xed\xa0\x80", "\\xed\\xa0\\x80"}, /* surrogate */
-		{"\xf4\x90\x80\x80", "\\xf4\\x90\\x80\\x80"},
-		{"\xe2\x82", "\\xe2\\x82"}, /* cut short */
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-		char *s = str_escape(rows[i].raw);
-
-		ck_assert_str_eq(s, rows[i].shown);
-		free(s);
-	}
-}
-END_TEST
-
-START_TEST(names)
-{
-	char longest[66];
-
-	memset(longest, 'a', 65);
-	longest[65] = '\0';
-	ck_assert(!name_valid(longest));
-	longest[64] = '\0';
-	ck_assert(name_valid(longest) && name_valid("a.b_c-1"));
-	ck_assert(!name_valid("") && !name_valid("..") && !name_valid("-x") && !name_valid("a/b"));
-	ck_assert(!name_valid("a\n") && !name_valid("a+b") && tag_valid("v1+b.2"));
-	ck_assert(!tag_valid("../v1") && !tag_valid("v1 "));
-}
-END_TEST
-
-static size_t
-entries(const char *folder)
-{
-	DIR *d = opendir(folder);
-	size_t n = 0;
-
-	ck_assert_ptr_nonnull(d);
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n - 2;
+	strcpy(folder, "/tmp/dhash-test-util-XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(folder));
+	ck_assert_int_eq(chdir(folder), 0);
+	umask(022);
 }
 
-START_TEST(files)
+static int
+remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
-	char folder[] = "/tmp/dhash-util-XXXXXX", *deep, *path, *text;
-	struct stat st;
+	return remove(path);
+}
+
+static void
+leave_folder(void)
+{
+	ck_assert_int_eq(chdir("/"), 0);
+	ck_assert_int_eq(nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
+}
+
+static void
+put(const char *path, const void *data, size_t len)
+{
+	FILE *f = fopen(path, "w");
+
+	ck_assert_ptr_nonnull(f);
+	ck_assert_uint_eq(fwrite(data, 1, len, f), len);
+	ck_assert_int_eq(fclose(f), 0);
+}
+
+static void
+holds(const char *path, const char *text)
+{
+	char *is;
 	size_t len;
 
-	ck_assert_ptr_nonnull(mkdtemp(folder));
-	deep = xasprintf("%s/a//b/c/", folder);
-	path = xasprintf("%s/a/b/c/file", folder);
-	ck_assert_int_eq(mkdir_p(deep, 0700), 0);
-	ck_assert_int_eq(mkdir_p(deep, 0700), 0);
-	ck_assert_int_eq(file_write_atomic(path, "old", 3, 0640), 0);
-	ck_assert_int_eq(file_write_atomic(path, "newer", 5, 0600), 0);
-	ck_assert_int_eq(stat(path, &st), 0);
-	ck_assert_int_eq(st.st_mode & 07777, 0600);
-	ck_assert_int_eq(file_read(AT_FDCWD, path, 5, &text, &len), 0);
-	ck_assert_str_eq(text, "newer");
-	free(text);
-	ck_assert_int_eq(file_read(AT_FDCWD, path, 4, &text, &len), -EFBIG);
-	ck_assert_int_eq(file_read(AT_FDCWD, deep, 4, &text, &len), -EISDIR);
-	ck_assert_int_eq(mkdir_p(path, 0700), -ENOTDIR);
-	/* A rename that fails leaves neither a half nor a temporary file. */
-	ck_assert_int_lt(file_write_atomic(deep, "x", 1, 0600), 0);
-	ck_assert_uint_eq(entries(deep), 1);
-	ck_assert_int_eq(unlink(path), 0);
-	for (const char *const *p = (const char *const[]){"a/b/c", "a/b", "a", "", NULL}; *p; p++) {
-		free(path);
-		path = xasprintf("%s/%s", folder, *p);
-		ck_assert_int_eq(rmdir(path), 0);
+	ck_assert_int_eq(file_read(AT_FDCWD, path, 1 << 20, &is, &len), 0);
+	ck_assert_str_eq(is, text);
+	free(is);
+}
+
+static unsigned
+mode_of(const char *path)
+{
+	struct stat st;
+
+	ck_assert_int_eq(lstat(path, &st), 0);
+	return st.st_mode & 07777;
+}
+
+static int counted;
+
+static int
+count_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	counted += ftw->level > 0;
+	return 0;
+}
+
+/* How many files and folders there are below this one. */
+static int
+entries(void)
+{
+	counted = 0;
+	ck_assert_int_eq(nftw(".", count_one, 8, FTW_PHYS), 0);
+	return counted;
+}
+
+/* --- strings --- */
+
+#define E_ACUTE "\xc3\xa9"
+#define EURO "\xe2\x82\xac"
+#define ROCKET "\xf0\x9f\x9a\x80"
+
+static const struct {
+	const char *text;
+	size_t room;
+	const char *kept;
+} copies[] = {
+	{"abc", 4, "abc"},
+	{"abc", 3, "ab"},
+	{"abc", 1, ""},
+	{"", 1, ""},
+	{"a" E_ACUTE, 4, "a" E_ACUTE},
+	{"a" E_ACUTE, 3, "a"},
+	{"a" EURO, 5, "a" EURO},
+	{"a" EURO, 4, "a"},
+	{"a" EURO, 3, "a"},
+	{"a" EURO "b", 5, "a" EURO},
+	{"a" ROCKET, 6, "a" ROCKET},
+	{"a" ROCKET, 5, "a"},
+	{"a" ROCKET, 4, "a"},
+	{"a" ROCKET, 3, "a"},
+	{"a" ROCKET ROCKET, 9, "a" ROCKET},
+	{ROCKET, 2, ""},
+	{EURO, 1, ""},
+};
+
+START_TEST(a_copy_is_cut_between_characters)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(copies); i++) {
+		char buf[16];
+
+		memset(buf, '#', sizeof buf);
+		ck_assert_int_eq(str_copy(buf, copies[i].room, copies[i].text),
+				 strlen(copies[i].text) < copies[i].room);
+		ck_assert_msg(streq(buf, copies[i].kept), "\"%s\" in %zu bytes is \"%s\"",
+			      copies[i].text, copies[i].room, buf);
+		ck_assert_int_eq(buf[copies[i].room], '#');
 	}
-	free(path);
-	free(deep);
 }
 END_TEST
+
+START_TEST(a_copy_of_what_is_no_text_ends_as_well)
+{
+	char buf[8] = "#######";
+
+	ck_assert(!str_copy(buf, 6, "\x80\x80\x80\x80\x80\x80\x80\x80\x80"));
+	ck_assert_uint_lt(strlen(buf), 6);
+	strcpy(buf, "abcdef");
+	ck_assert(str_copy(buf, sizeof buf, buf + 2));
+	ck_assert_str_eq(buf, "cdef");
+}
+END_TEST
+
+static const struct {
+	const char *raw, *escaped;
+} escapes[] = {
+	{"", ""},
+	{"plain text, \"quoted\" \\ and \\x0a", "plain text, \"quoted\" \\ and \\x0a"},
+	{E_ACUTE EURO ROCKET, E_ACUTE EURO ROCKET},
+	{"a\nb\r\tc", "a\\x0ab\\x0d\\x09c"},
+	{"\x01\x1b[31m\x7f", "\\x01\\x1b[31m\\x7f"},
+	/* C1 in UTF-8, and the first that is none */
+	{"\xc2\x80\xc2\x85\xc2\x9b\xc2\x9f\xc2\xa0",
+	 "\\xc2\\x80\\xc2\\x85\\xc2\\x9b\\xc2\\x9f\xc2\xa0"},
+	/* C1 as a bare byte, a stray continuation, never valid bytes */
+	{"\x9bK", "\\x9bK"},
+	{"\xbf\xfe\xff", "\\xbf\\xfe\\xff"},
+	/* overlong: '/', NUL, 3 and 4 bytes, and the first valid ones beside */
+	{"\xc0\xaf\xc1\xbf", "\\xc0\\xaf\\xc1\\xbf"},
+	{"\xc0\x80", "\\xc0\\x80"},
+	{"\xe0\x9f\xbf\xe0\xa0\x80", "\\xe0\\x9f\\xbf\xe0\xa0\x80"},
+	{"\xf0\x8f\xbf\xbf\xf0\x90\x80\x80", "\\xf0\\x8f\\xbf\\xbf\xf0\x90\x80\x80"},
+	/* surrogates, and their neighbours */
+	{"\xed\x9f\xbf\xed\xa0\x80\xed\xbf\xbf\xee\x80\x80",
+	 "\xed\x9f\xbf\\xed\\xa0\\x80\\xed\\xbf\\xbf\xee\x80\x80"},
+	/* the last code point, and what is beyond */
+	{"\xf4\x8f\xbf\xbf\xf4\x90\x80\x80\xf5\x80\x80\x80",
+	 "\xf4\x8f\xbf\xbf\\xf4\\x90\\x80\\x80\\xf5\\x80\\x80\\x80"},
+	/* cut off, at the end and before another */
+	{"\xc3", "\\xc3"},
+	{"\xe2\x82", "\\xe2\\x82"},
+	{"\xf0\x9f\x9a", "\\xf0\\x9f\\x9a"},
+	{"\xe2\x82" E_ACUTE "\xf0\x9f\x9a!", "\\xe2\\x82" E_ACUTE "\\xf0\\x9f\\x9a!"},
+	/* separators and marks of direction, and their neighbours */
+	{"\xe2\x80\xa7\xe2\x80\xa8\xe2\x80\xa9\xe2\x80\xaf",
+	 "\xe2\x80\xa7\\xe2\\x80\\xa8\\xe2\\x80\\xa9\xe2\x80\xaf"},
+	{"\xe2\x80\xaa\xe2\x80\xae", "\\xe2\\x80\\xaa\\xe2\\x80\\xae"},
+	{"\xe2\x81\xa5\xe2\x81\xa6\xe2\x81\xa9\xe2\x81\xaa",
+	 "\xe2\x81\xa5\\xe2\\x81\\xa6\\xe2\\x81\\xa9\xe2\x81\xaa"},
+};
+
+START_TEST(what_is_no_harmless_text_is_escaped)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(escapes); i++) {
+		char *once = str_escape(escapes[i].raw), *twice = str_escape(once);
+
+		ck_assert_str_eq(once, escapes[i].escaped);
+		ck_assert_str_eq(twice, once);
+		free(once);
+		free(twice);
+	}
+}
+END_TEST
+
+START_TEST(vectors_of_strings)
+{
+	char **v = xcalloc(3, sizeof *v);
+
+	v[0] = xstrdup("a");
+	v[1] = xasprintf("%s%d", "b", 1);
+	ck_assert_uint_eq(strv_len(v), 2);
+	ck_assert_uint_eq(strv_len(v + 2), 0);
+	ck_assert_uint_eq(strv_len(NULL), 0);
+	strv_free(v);
+	strv_free(xcalloc(1, sizeof *v));
+	strv_free(NULL);
+}
+END_TEST
+
+/* 130 times 'a', of which a row takes the last ones. */
+#define TEN "aaaaaaaaaa"
+static const char many[] = TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN;
+static const char *
+last(size_t n)
+{
+	return many + sizeof many - 1 - n;
+}
+
+START_TEST(names_and_tags_are_fit_for_paths)
+{
+	static const char *const good[] = {"a", "A-Z.a_z-09", "_x", "0", "a..b", "v1.0.0"};
+	static const char *const bad[] = {"",    ".",    "..",   ".x",    "-x",  "a/b",
+					  "a b", "a\nb", "a\n",  E_ACUTE, "a%b", "a:b",
+					  "a@b", "a\\b", "../x", "a;b",   "a*",  "a\x7f"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++)
+		ck_assert_msg(name_valid(good[i]) && tag_valid(good[i]), "%s", good[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		ck_assert_msg(!name_valid(bad[i]) && !tag_valid(bad[i]), "%s", bad[i]);
+	ck_assert(name_valid(last(64)) && !name_valid(last(65)));
+	ck_assert(tag_valid(last(128)) && !tag_valid(last(129)));
+	ck_assert(tag_valid("v1.0.0+build.7") && !name_valid("v1.0.0+build.7"));
+	ck_assert(tag_valid("1+2+3") && tag_valid("1++") && !tag_valid("1+ 2"));
+}
+END_TEST
+
+START_TEST(the_nearest_name_is_offered_where_one_is_near)
+{
+	static const char *const names[] = {"HealthURL", "MetricsURL", "Threshold", "Watch",
+					    "Until",     "For",        "production"};
+	static const struct {
+		const char *word, *near;
+	} words[] = {
+		{"Treshold", "Threshold"},
+		{"Thresholds", "Threshold"},
+		{"Tresholds", "Threshold"},
+		{"Theshlod", "Threshold"},
+		{"Untli", "Until"},
+		{"Threshold", "Threshold"},
+		{"healthurl", "HealthURL"},
+		{"HEALTH_URL", "HealthURL"},
+		{"prodcution", "production"},
+		{"PRODUCTION", "production"},
+		{"prdctin", "production"}, /* 3 of 10 */
+		{"prdctn", NULL},          /* 4 */
+		{"Wtch", "Watch"},
+		{"Wxyh", NULL},
+		{"Fo", "For"},
+		{"Fu", NULL},
+		{"x", NULL},
+		{"", NULL},
+		{"something else altogether", NULL},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+		const char *near = nearest_name(words[i].word, names, ARRAY_SIZE(names));
+
+		ck_assert_msg(near == words[i].near ||
+				      (near && words[i].near && streq(near, words[i].near)),
+			      "near \"%s\" is %s", words[i].word, near ? near : "none");
+	}
+	ck_assert_ptr_null(nearest_name("x", NULL, 0));
+}
+END_TEST
+
+START_TEST(long_words_are_compared_up_to_the_longest_name)
+{
+	const char *const names[] = {last(64), last(65)};
+
+	ck_assert_ptr_eq(nearest_name(last(62), names, 2), names[0]);
+	ck_assert_ptr_null(nearest_name(last(65), names + 1, 1));
+	ck_assert_ptr_null(nearest_name(many, names, 2));
+}
+END_TEST
+
+/* --- memory --- */
+
+/* AddressSanitizer would rather abort than say no; so it says a warning first. */
+const char *__asan_default_options(void);
+const char *
+__asan_default_options(void)
+{
+	return "allocator_may_return_null=1";
+}
+
+START_TEST(no_memory_ends_the_process_with_its_status)
+{
+	int pipefd[2], status;
+	static char text[1 << 14];
+	volatile size_t all = SIZE_MAX / 2;
+	pid_t pid;
+
+	ck_assert_int_eq(pipe(pipefd), 0);
+	pid = fork();
+	if (pid == 0) {
+		dup2(pipefd[1], STDERR_FILENO);
+		xcalloc(all, 16);
+		_exit(0);
+	}
+	close(pipefd[1]);
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_int_ge(read(pipefd[0], text, sizeof text - 1), 0);
+	close(pipefd[0]);
+	ck_assert(WIFEXITED(status));
+	ck_assert_int_eq(WEXITSTATUS(status), EX_OSERR);
+	ck_assert_ptr_nonnull(strstr(text, "out of memory: ending; what counts is on disk\n"));
+}
+END_TEST
+
+/* --- reading --- */
+
+START_TEST(a_file_is_read_up_to_its_limit)
+{
+	static const size_t sizes[] = {0, 1, 4095, 4096, 4097, 8192, 100000};
+
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		char *data = xmalloc(sizes[i]), *text = NULL;
+		size_t n = sizes[i], len = 4711;
+
+		memset(data, 'x', n);
+		put("f", data, n);
+		ck_assert_int_eq(file_read(AT_FDCWD, "f", n, &text, &len), 0);
+		ck_assert_uint_eq(len, n);
+		ck_assert_mem_eq(text, data, n);
+		ck_assert_int_eq(text[n], '\0');
+		free(text);
+		text = data;
+		len = 4711;
+		if (n > 0) {
+			ck_assert_int_eq(file_read(AT_FDCWD, "f", n - 1, &text, &len), -EFBIG);
+			ck_assert(text == data && len == 4711);
+		}
+		free(data);
+	}
+}
+END_TEST
+
+START_TEST(a_nul_counts_as_any_byte)
+{
+	char *text;
+	size_t len;
+
+	put("f", "a\0b", 3);
+	ck_assert_int_eq(file_read(AT_FDCWD, "f", 3, &text, &len), 0);
+	ck_assert_uint_eq(len, 3);
+	ck_assert_mem_eq(text, "a\0b", 4);
+	free(text);
+}
+END_TEST
+
+/* A file of /proc says that its size is 0. */
+START_TEST(a_file_without_a_size_is_read_too)
+{
+	char *text;
+	size_t len;
+
+	ck_assert_int_eq(file_read(AT_FDCWD, "/proc/self/status", 1 << 20, &text, &len), 0);
+	ck_assert_uint_gt(len, 100);
+	ck_assert_int_eq(strncmp(text, "Name:", 5), 0);
+	free(text);
+}
+END_TEST
+
+static void
+unreadable(const char *path, int error)
+{
+	char *text = (char *)path;
+	size_t len = 4711;
+	int r = file_read(AT_FDCWD, path, 100, &text, &len);
+
+	ck_assert_msg(r == error, "%s gives %s, not %s", path, strerror(-r), strerror(-error));
+	ck_assert(text == path && len == 4711);
+}
+
+/* Check ends a test that hangs: a pipe without a writer must not hold the reader. */
+START_TEST(only_regular_files_are_read)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX, .sun_path = "socket"};
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
+	ck_assert_int_eq(mkfifo("fifo", 0600), 0);
+	ck_assert_int_eq(mkdir("dir", 0700), 0);
+	ck_assert_int_eq(symlink("nowhere", "dangling"), 0);
+	ck_assert_int_eq(symlink("loop", "loop"), 0);
+	unreadable("fifo", -EINVAL);
+	unreadable("/dev/zero", -EINVAL);
+	unreadable("dir", -EISDIR);
+	unreadable("socket", -ENXIO);
+	unreadable("missing", -ENOENT);
+	unreadable("dangling", -ENOENT);
+	unreadable("loop", -ELOOP);
+	unreadable("", -ENOENT);
+	close(fd);
+}
+END_TEST
+
+START_TEST(a_file_is_read_beside_a_folder_that_is_open)
+{
+	char *text;
+	size_t len;
+	int fd;
+
+	ck_assert_int_eq(mkdir("dir", 0700), 0);
+	put("dir/f", "in", 2);
+	put("f", "out", 3);
+	fd = open("dir", O_PATH | O_DIRECTORY);
+	ck_assert_int_eq(file_read(fd, "f", 9, &text, &len), 0);
+	ck_assert_str_eq(text, "in");
+	free(text);
+	close(fd);
+}
+END_TEST
+
+/* --- writing --- */
+
+START_TEST(a_written_file_has_its_content_and_mode)
+{
+	static const unsigned modes[] = {0600, 0640, 0644, 0666, 0400};
+
+	umask(077);
+	for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
+		ck_assert_int_eq(file_write_atomic("f", "new", 3, modes[i]), 0);
+		ck_assert_uint_eq(mode_of("f"), modes[i]);
+		holds("f", "new");
+	}
+	ck_assert_int_eq(file_write_atomic("f", "", 0, 0600), 0);
+	holds("f", "");
+	ck_assert_int_eq(entries(), 1);
+}
+END_TEST
+
+/* Who has the old one open reads the old one to its end: it is replaced, not written over. */
+START_TEST(a_written_file_replaces_the_old_one_whole)
+{
+	char buf[8] = "";
+	int fd;
+
+	put("f", "old", 3);
+	ck_assert_int_eq(link("f", "other-name"), 0);
+	fd = open("f", O_RDONLY);
+	ck_assert_int_eq(file_write_atomic("f", "newer", 5, 0600), 0);
+	ck_assert_int_eq(read(fd, buf, sizeof buf), 3);
+	ck_assert_str_eq(buf, "old");
+	close(fd);
+	holds("f", "newer");
+	holds("other-name", "old");
+}
+END_TEST
+
+START_TEST(a_symlink_in_place_is_replaced_and_not_followed)
+{
+	struct stat st;
+
+	put("victim", "mine", 4);
+	ck_assert_int_eq(symlink("victim", "f"), 0);
+	ck_assert_int_eq(file_write_atomic("f", "new", 3, 0600), 0);
+	ck_assert_int_eq(lstat("f", &st), 0);
+	ck_assert(S_ISREG(st.st_mode));
+	holds("victim", "mine");
+	holds("f", "new");
+}
+END_TEST
+
+START_TEST(a_failed_write_leaves_the_old_file_and_nothing_else)
+{
+	ck_assert_int_eq(mkdir("dir", 0700), 0);
+	put("dir/inside", "x", 1);
+	ck_assert_int_eq(file_write_atomic("dir", "new", 3, 0600), -EISDIR);
+	ck_assert_int_eq(file_write_atomic("missing/f", "new", 3, 0600), -ENOENT);
+	ck_assert_int_eq(file_write_atomic("dir/inside/f", "new", 3, 0600), -ENOTDIR);
+	ck_assert_int_eq(entries(), 2);
+	holds("dir/inside", "x");
+}
+END_TEST
+
+START_TEST(a_full_disk_leaves_the_old_file_and_nothing_else)
+{
+	static char big[100000];
+	struct rlimit limit = {.rlim_cur = 1000, .rlim_max = RLIM_INFINITY};
+
+	put("f", "old", 3);
+	signal(SIGXFSZ, SIG_IGN);
+	getrlimit(RLIMIT_FSIZE, &limit);
+	limit.rlim_cur = 1000;
+	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	ck_assert_int_eq(file_write_atomic("f", big, sizeof big, 0600), -EFBIG);
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_FSIZE, &limit);
+	holds("f", "old");
+	ck_assert_int_eq(entries(), 1);
+}
+END_TEST
+
+START_TEST(a_file_is_written_by_any_form_of_path)
+{
+	char *whole = xasprintf("%s/whole", folder);
+
+	ck_assert_int_eq(mkdir("d", 0700), 0);
+	ck_assert_int_eq(file_write_atomic(whole, "1", 1, 0600), 0);
+	ck_assert_int_eq(file_write_atomic("d/below", "2", 1, 0600), 0);
+	ck_assert_int_eq(file_write_atomic("./d/../here", "3", 1, 0600), 0);
+	holds("whole", "1");
+	holds("d/below", "2");
+	holds("here", "3");
+	free(whole);
+}
+END_TEST
+
+/* --- folders --- */
+
+START_TEST(folders_are_made_with_their_mode_and_those_above)
+{
+	char *whole = xasprintf("%s/w/x", folder);
+
+	umask(0);
+	ck_assert_int_eq(mkdir_p("a/b/c", 0750), 0);
+	ck_assert_uint_eq(mode_of("a"), 0750);
+	ck_assert_uint_eq(mode_of("a/b"), 0750);
+	ck_assert_uint_eq(mode_of("a/b/c"), 0750);
+	ck_assert_int_eq(mkdir_p("a/d//e/", 0700), 0);
+	ck_assert_uint_eq(mode_of("a/d/e"), 0700);
+	ck_assert_uint_eq(mode_of("a"), 0750);
+	ck_assert_int_eq(mkdir_p(whole, 0755), 0);
+	ck_assert_uint_eq(mode_of("w/x"), 0755);
+	umask(027);
+	ck_assert_int_eq(mkdir_p("masked", 0777), 0);
+	ck_assert_uint_eq(mode_of("masked"), 0750);
+	free(whole);
+}
+END_TEST
+
+START_TEST(a_folder_that_is_there_stays_as_it_is)
+{
+	ck_assert_int_eq(mkdir("d", 0711), 0);
+	ck_assert_int_eq(symlink("d", "link"), 0);
+	ck_assert_int_eq(mkdir_p("d", 0700), 0);
+	ck_assert_int_eq(mkdir_p("link/e", 0700), 0);
+	ck_assert_int_eq(mkdir_p("link", 0700), 0);
+	ck_assert_uint_eq(mode_of("d"), 0711);
+	ck_assert_uint_eq(mode_of("d/e"), 0700);
+	ck_assert_int_eq(mkdir_p("/", 0700), 0);
+	ck_assert_int_eq(mkdir_p("//", 0700), 0);
+	ck_assert_int_eq(mkdir_p(".", 0700), 0);
+	/* Nothing can be made there, and it is there. */
+	ck_assert_int_eq(mkdir_p("/proc/self/fd", 0700), 0);
+}
+END_TEST
+
+START_TEST(what_is_in_the_way_of_a_folder_is_named)
+{
+	put("file", "x", 1);
+	ck_assert_int_eq(symlink("nowhere", "dangling"), 0);
+	ck_assert_int_eq(mkdir_p("file", 0700), -ENOTDIR);
+	ck_assert_int_eq(mkdir_p("file/below", 0700), -ENOTDIR);
+	ck_assert_int_eq(mkdir_p("new/../file/below", 0700), -ENOTDIR);
+	ck_assert_int_eq(mkdir_p("dangling", 0700), -ENOENT);
+	ck_assert_int_eq(mkdir_p("", 0700), -ENOENT);
+	ck_assert_int_eq(mkdir_p("/proc/dhash-cannot", 0700), -ENOENT);
+	holds("file", "x");
+}
+END_TEST
+
+static TCase *
+group(const char *name)
+{
+	TCase *t = tcase_create(name);
+
+	tcase_add_checked_fixture(t, enter_folder, leave_folder);
+	return t;
+}
+
+static Suite *
+util_suite(void)
+{
+	Suite *s = suite_create("util");
+	TCase *t = tcase_create("strings");
+
+	tcase_add_test(t, a_copy_is_cut_between_characters);
+	tcase_add_test(t, a_copy_of_what_is_no_text_ends_as_well);
+	tcase_add_test(t, what_is_no_harmless_text_is_escaped);
+	tcase_add_test(t, vectors_of_strings);
+	tcase_add_test(t, names_and_tags_are_fit_for_paths);
+	tcase_add_test(t, the_nearest_name_is_offered_where_one_is_near);
+	tcase_add_test(t, long_words_are_compared_up_to_the_longest_name);
+	tcase_add_test(t, no_memory_ends_the_process_with_its_status);
+	suite_add_tcase(s, t);
+	t = group("reading");
+	tcase_add_test(t, a_file_is_read_up_to_its_limit);
+	tcase_add_test(t, a_nul_counts_as_any_byte);
+	tcase_add_test(t, a_file_without_a_size_is_read_too);
+	tcase_add_test(t, only_regular_files_are_read);
+	tcase_add_test(t, a_file_is_read_beside_a_folder_that_is_open);
+	suite_add_tcase(s, t);
+	t = group("writing");
+	tcase_add_test(t, a_written_file_has_its_content_and_mode);
+	tcase_add_test(t, a_written_file_replaces_the_old_one_whole);
+	tcase_add_test(t, a_symlink_in_place_is_replaced_and_not_followed);
+	tcase_add_test(t, a_failed_write_leaves_the_old_file_and_nothing_else);
+	tcase_add_test(t, a_full_disk_leaves_the_old_file_and_nothing_else);
+	tcase_add_test(t, a_file_is_written_by_any_form_of_path);
+	suite_add_tcase(s, t);
+	t = group("folders");
+	tcase_add_test(t, folders_are_made_with_their_mode_and_those_above);
+	tcase_add_test(t, a_folder_that_is_there_stays_as_it_is);
+	tcase_add_test(t, what_is_in_the_way_of_a_folder_is_named);
+	suite_add_tcase(s, t);
+	return s;
+}
 
 int
 main(void)
 {
-	Suite *s = suite_create("util");
-	TCase *t = tcase_create("all");
-	SRunner *r;
+	SRunner *r = srunner_create(util_suite());
 	int failed;
 
-	tcase_add_test(t, escapes);
-	tcase_add_test(t, names);
-	tcase_add_test(t, files);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);
 	srunner_free(r);
-	return failed != 0;
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
