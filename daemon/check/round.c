@@ -49,6 +49,7 @@ struct observer {
 	observer_probe_fn *probe_fn;
 	void *scrape_arg, *probe_arg;
 	struct http_job *probing;
+	bool reset_meanwhile; /* while a scrape was out */
 };
 
 /* --- one check --- */
@@ -199,6 +200,7 @@ join(char *buf, size_t n, const char *text)
 
 struct tally {
 	unsigned required, bad, error;
+	unsigned infra, infra_bad, infra_error;
 	struct sample *sample;
 	char failed[SAMPLE_DETAIL_MAX], passed[SAMPLE_DETAIL_MAX];
 };
@@ -210,8 +212,9 @@ count(struct tally *t, const struct probe *p)
 
 	join(failed ? t->failed : t->passed, SAMPLE_DETAIL_MAX, p->detail);
 	if (p->check->infrastructure) {
-		t->sample->infra_known |= p->result != RESULT_ERROR;
-		t->sample->infra_critical |= p->result == RESULT_BAD;
+		t->infra++;
+		t->infra_bad += p->result == RESULT_BAD;
+		t->infra_error += p->result == RESULT_ERROR;
 	} else if (p->check->required) {
 		t->required++;
 		t->bad += p->result == RESULT_BAD;
@@ -229,6 +232,27 @@ verdict(const struct tally *t)
 	return t->required > 0 ? RESULT_OK : RESULT_NO_DATA;
 }
 
+/* One that is critical says so whatever the others are; that all is well only all can say. */
+static void
+infra_verdict(const struct tally *t)
+{
+	t->sample->infra_critical = t->infra_bad > 0;
+	t->sample->infra_known = t->infra_bad > 0 || (t->infra > 0 && t->infra_error == 0);
+}
+
+/* Then nothing that seemed bad is known to be: neither the service nor the infrastructure. */
+static void
+cut_off(struct sample *s, const struct probe *reference)
+{
+	if (s->result == RESULT_BAD) {
+		s->result = RESULT_ERROR;
+		s->all_failed = false;
+	}
+	if (s->infra_critical)
+		s->infra_critical = s->infra_known = false;
+	put(s->detail, sizeof s->detail, "observer cut off: %s", reference->detail);
+}
+
 static void
 round_finish(struct observer *o)
 {
@@ -241,22 +265,21 @@ round_finish(struct observer *o)
 		count(&t, &o->probes[i]);
 	s.result = verdict(&t);
 	s.all_failed = t.required > 0 && t.bad == t.required;
+	infra_verdict(&t);
 	str_copy(s.detail, sizeof s.detail, t.failed[0] ? t.failed : t.passed);
-	if (s.result == RESULT_BAD && o->reference && o->reference->result != RESULT_OK) {
-		s.result = RESULT_ERROR;
-		s.all_failed = false;
-		put(s.detail, sizeof s.detail, "observer cut off: %s", o->reference->detail);
-	}
+	if (o->reference && o->reference->detail[0] && o->reference->result != RESULT_OK)
+		cut_off(&s, o->reference);
 	o->health_fn = NULL;
 	fn(o->health_arg, &s);
 }
 
+/* Anything bad that counts, be it the service's or the infrastructure's. */
 static bool
 round_is_bad(const struct observer *o)
 {
 	for (size_t i = 0; i < o->n_probes; i++)
-		if (o->probes[i].result == RESULT_BAD && o->probes[i].check->required &&
-		    !o->probes[i].check->infrastructure)
+		if (o->probes[i].result == RESULT_BAD &&
+		    (o->probes[i].check->required || o->probes[i].check->infrastructure))
 			return true;
 	return false;
 }
@@ -334,6 +357,9 @@ on_scrape(void *arg, const struct http_answer *a)
 		snprintf(s.detail, sizeof s.detail, "HTTP %ld from the metrics source", a->status);
 	else
 		metrics_take(o->metrics, a->body, a->len, now_boottime(), &s);
+	if (o->reset_meanwhile)
+		metrics_reset(o->metrics); /* it was asked of what was there before */
+	o->reset_meanwhile = false;
 	o->scrape = NULL;
 	o->scrape_fn = NULL;
 	fn(o->scrape_arg, &s);
@@ -355,8 +381,10 @@ observer_scrape(struct observer *o, observer_fn *fn, void *arg)
 void
 observer_reset(struct observer *o)
 {
-	if (o && o->metrics)
-		metrics_reset(o->metrics);
+	if (!o || !o->metrics)
+		return;
+	metrics_reset(o->metrics);
+	o->reset_meanwhile = o->scrape != NULL;
 }
 
 static void

@@ -3,10 +3,11 @@
 #define DHASH_CHECK_ROUND_H
 
 /*
- * Observes one environment: a health round (every configured check at once, the reference check
- * when one was bad) or a scrape (Prometheus text → counter differences).  Keeps connections and the
- * last counters between observations; decides nothing.  Each observation ends within the checks'
- * time-outs.
+ * Observes one environment: a health round (every configured check at once, and then the reference
+ * check where one that counts was bad: if that fails too, nothing bad is known, neither of the
+ * service nor of the infrastructure) or a scrape (Prometheus text → counter differences).  Keeps
+ * connections and the last counters between observations; decides nothing.  Each observation ends
+ * within the checks' time-outs.
  */
 
 #include "daemon/core/sample.h"
@@ -34,7 +35,7 @@ typedef void observer_fn(void *arg, const struct sample *s);
 int observer_health(struct observer *o, observer_fn *fn, void *arg);
 int observer_scrape(struct observer *o, observer_fn *fn, void *arg);
 /* Forgets the last counters: the next scrape has no difference (new deployment, restart of the
- * service). */
+ * service).  The answer of one that is out now is no such next one. */
 void observer_reset(struct observer *o);
 
 /*

@@ -87,6 +87,20 @@ reset(int fd)
 	return false;
 }
 
+static atomic_uint metrics_told;
+
+/* Ten requests more each time, one of them an error. */
+KIT bool
+answer_metrics(int fd, const char *headers, const char *end)
+{
+	unsigned n = ++metrics_told;
+	char *text = xasprintf("req{code=\"200\"} %u\nreq{code=\"500\"} %u\n%s", n * 9, n, end);
+	bool r = answer(fd, 200, headers, text);
+
+	free(text);
+	return r;
+}
+
 /* False: the connection ends. */
 KIT bool
 serve(int fd, const char *path, unsigned nth)
@@ -101,6 +115,12 @@ serve(int fd, const char *path, unsigned nth)
 		return answer(fd, 200, "", "");
 	if (streq(path, "/redirect"))
 		return answer(fd, 302, "Location: /status/200\r\n", "");
+	if (streq(path, "/redirect-ftp"))
+		return answer(fd, 302, "Location: ftp://127.0.0.1:1/\r\n", "");
+	if (streq(path, "/metrics"))
+		return answer_metrics(fd, "Content-Type: text/plain; version=0.0.4\r\n", "");
+	if (streq(path, "/slow-metrics"))
+		return usleep(50000) == 0 && answer_metrics(fd, "", "");
 	if (streq(path, "/slow"))
 		return usleep(50000) == 0 && answer(fd, 200, "", "late\n");
 	if (streq(path, "/once")) /* a kept connection ends without a word */
