@@ -87,7 +87,7 @@ reset(int fd)
 	return false;
 }
 
-static atomic_uint metrics_told;
+static atomic_uint metrics_told, waiting;
 
 /* Ten requests more each time, one of them an error. */
 KIT bool
@@ -125,9 +125,11 @@ serve(int fd, const char *path, unsigned nth)
 		return usleep(50000) == 0 && answer(fd, 200, "", "late\n");
 	if (streq(path, "/once")) /* a kept connection ends without a word */
 		return nth == 1 && answer(fd, 200, "", "once\n");
-	if (streq(path, "/silent"))
+	if (streq(path, "/silent")) {
+		waiting++;
 		wait_for_end(fd);
-	else if (streq(path, "/endless-chunks") && say(fd, chunked))
+		waiting--;
+	} else if (streq(path, "/endless-chunks") && say(fd, chunked))
 		return say_for_ever(fd, "10\r\n0123456789abcdef\r\n", 0);
 	else if (streq(path, "/endless-body") &&
 		 say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n")) {
@@ -207,11 +209,11 @@ on_accept(void *arg)
 
 	while ((fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
 		struct peer *p = xmalloc(sizeof *p);
+		unsigned nth = s->accepted++; /* before it can end */
 
 		*p = (struct peer){s, fd};
-		ck_assert_uint_lt(s->accepted, CONNECTIONS_MAX);
-		pthread_create(&s->threads[s->accepted], NULL, on_connection, p);
-		s->accepted++;
+		ck_assert_uint_lt(nth, CONNECTIONS_MAX);
+		pthread_create(&s->threads[nth], NULL, on_connection, p);
 	}
 	return NULL;
 }
@@ -317,6 +319,18 @@ loop_until_ended(struct loop *l, struct server *s, unsigned n)
 
 	while (s->ended < n) {
 		ck_assert_msg(now_boottime() < deadline, "%u of %u connections ended", s->ended, n);
+		event_base_loop(l->base, EVLOOP_ONCE);
+	}
+}
+
+/* Turns until no client waits for an answer any more. */
+KIT void
+loop_until_left(struct loop *l)
+{
+	usec_t deadline = now_boottime() + PATIENCE_SEC * USEC_PER_SEC;
+
+	while (waiting > 0) {
+		ck_assert_msg(now_boottime() < deadline, "%u still wait", waiting);
 		event_base_loop(l->base, EVLOOP_ONCE);
 	}
 }

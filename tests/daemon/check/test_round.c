@@ -5,6 +5,7 @@
 #include "tests/daemon/check/server.h"
 
 #include <math.h>
+#include <sys/wait.h>
 
 #include "daemon/check/round.h"
 #include "daemon/conf.h"
@@ -406,6 +407,7 @@ START_TEST(tcp_checks)
 	observe();
 	ask_round();
 	ck_assert_str_eq(health.detail, "web: HTTP 200; tcp: connected");
+	loop_until_ended(&loop, server, 1);
 	ck_assert_uint_eq(server->accepted, 2);
 	checks[1].address = nobody;
 	ask_round();
@@ -457,6 +459,13 @@ START_TEST(time_outs_are_bad)
 	has(health.detail, "plugin: no result within 120ms");
 	ck_assert_int_ge(health.took, 140 * USEC_PER_MSEC);
 	ck_assert_int_lt(health.took, 2 * USEC_PER_SEC);
+	for (unsigned i = 1; i < 4; i++) {
+		list[0] = &checks[i];
+		list[1] = NULL;
+		observe();
+		ask_round();
+		ck_assert_msg(health.result == RESULT_BAD, "%s", health.detail);
+	}
 }
 END_TEST
 
@@ -725,6 +734,7 @@ START_TEST(freed_in_mid_round)
 	char sleep[] = "/bin/sleep", forever[] = "600", body[] = "x";
 	char *argv[] = {sleep, forever, NULL};
 
+	env.metrics.timeout_usec = 60 * USEC_PER_SEC;
 	for (int stage = 0; stage < 6; stage++) {
 		forget_checks();
 		add_http("bad", "/status/503");
@@ -734,7 +744,7 @@ START_TEST(freed_in_mid_round)
 			add_http("ours", "ftp://127.0.0.1/");
 			add("plugin", CHECK_EXEC)->argv = argv;
 		}
-		refer_to("/silent");
+		refer_to("/silent")->timeout_usec = 60 * USEC_PER_SEC;
 		measure("/silent");
 		observe();
 		ck_assert_int_eq(observer_health(observer, on_health, &health), 0);
@@ -743,7 +753,9 @@ START_TEST(freed_in_mid_round)
 		loop_turns(&loop, (unsigned)(stage % 3) * 3);
 		observer_free(observer);
 		observer = NULL;
+		ck_assert_int_eq(waitpid(-1, NULL, WNOHANG), -1); /* no plugin is left */
 		loop_turns(&loop, 3);
+		loop_until_left(&loop);
 	}
 	forget_checks(); /* a round without checks is under way, too */
 	observe();
