@@ -78,12 +78,17 @@ pattern_compile(const char *expression, bool whole, regex_t *ret, char why[PATTE
 			 "punctuation are, outside of []");
 		return -EINVAL;
 	}
-	text = whole ? xasprintf("^(%s)$", re) : re;
-	r = regcomp(ret, text, REG_EXTENDED | REG_NOSUB);
+	r = regcomp(ret, re, REG_EXTENDED | REG_NOSUB);
+	/* By itself first: "a)|(b" is an error, and not two halves that each get out of an anchor.
+	 */
+	if (r == 0 && whole) {
+		regfree(ret);
+		text = xasprintf("^(%s)$", re);
+		r = regcomp(ret, text, REG_EXTENDED | REG_NOSUB);
+		free(text);
+	}
 	if (r != 0)
 		regerror(r, ret, why, PATTERN_WHY_MAX);
-	if (whole)
-		free(text);
 	free(re);
 	return r == 0 ? 0 : -EINVAL;
 }

@@ -43,7 +43,7 @@ START_TEST(means_what_people_expect)
 END_TEST
 
 static const char *const refused[] = {
-	"\\x41", "\\pL", "(a)\\1", "[\\d]", "a\\z", "\\Qa\\E", "(", "[a", "a{2,1}", "\\",
+	"\\x41", "\\pL", "(a)\\1", "[\\d]", "a\\z", "\\Qa\\E", "(", "a)|(b", "[a", "a{2,1}", "\\",
 };
 
 /* What would be read as something else is told, with a reason. */
@@ -52,8 +52,10 @@ START_TEST(refuses_what_it_would_misread)
 	char why[PATTERN_WHY_MAX] = "";
 	regex_t re;
 
-	ck_assert_int_lt(pattern_compile(refused[_i], false, &re, why), 0);
-	ck_assert_str_ne(why, "");
+	for (int whole = 0; whole < 2; whole++) {
+		ck_assert_int_lt(pattern_compile(refused[_i], whole, &re, why), 0);
+		ck_assert_str_ne(why, "");
+	}
 }
 END_TEST
 
