@@ -286,6 +286,7 @@ job_finish(struct http_job *j, CURLcode code)
 	a.why = escaped;
 	a.took = now_boottime() - j->began;
 	curl_easy_getinfo(j->easy, CURLINFO_RESPONSE_CODE, &a.status);
+	curl_easy_getinfo(j->easy, CURLINFO_CONTENT_TYPE, (char **)&a.type);
 	if (code == CURLE_OK && j->keep_body && !j->body)
 		a.body = j->body = xcalloc(1, 1);
 	j->fn = NULL;

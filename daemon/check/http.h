@@ -37,6 +37,7 @@ struct http_answer {
 	long status;
 	char *body; /* owned by the pool; NUL-terminated; NULL unless kept */
 	size_t len;
+	const char *type; /* Content-Type:, borrowed; NULL where none came */
 	usec_t took;
 	const char *why; /* one line, for failures */
 };

@@ -112,24 +112,28 @@ mix(uint64_t h)
 	return h ^ h >> 31;
 }
 
-/* Labels may come in any order: their hashes are added. `le` as a number, so that 1 is 1.0. */
+/* Labels may come in any order: their hashes are added, and so are those of the source and of `le`,
+ * as a number, so that 1 is 1.0.  Each is mixed first: hashed on from a sum of which the source was
+ * one summand, a counter and a bucket of 2 s were the same series. */
 static void
 series_key(enum source src, const struct label *l, size_t n, double le, uint64_t *ret,
 	   uint64_t *ret2)
 {
-	uint64_t a = 0xcbf29ce484222325ull + (uint64_t)src,
-		 b = 0x84222325cbf29ce4ull + (uint64_t)src;
+	static const uint64_t seed = 0x9e3779b97f4a7c15ull, seed2 = 0xc2b2ae3d27d4eb4full;
+	uint64_t a = mix(seed + (uint64_t)src), b = mix(seed2 + (uint64_t)src);
 	char bound[32];
 
 	for (size_t i = 0; i < n; i++) {
 		if (src == SRC_LATENCY && streq(l[i].name, "le"))
 			continue;
-		a += mix(hash(hash(0x9e3779b97f4a7c15ull, l[i].name), l[i].value));
-		b += mix(hash(hash(0xc2b2ae3d27d4eb4full, l[i].name), l[i].value));
+		a += mix(hash(hash(seed, l[i].name), l[i].value));
+		b += mix(hash(hash(seed2, l[i].name), l[i].value));
 	}
-	snprintf(bound, sizeof bound, "%.17g", le);
-	a = hash(a, bound);
-	b = hash(b, bound);
+	if (src == SRC_LATENCY) {
+		snprintf(bound, sizeof bound, "%.17g", le);
+		a += mix(hash(hash(seed, "le"), bound));
+		b += mix(hash(hash(seed2, "le"), bound));
+	}
 	*ret = a ? a : 1;
 	*ret2 = b;
 }
@@ -151,6 +155,8 @@ difference(struct scrape *s, enum source src, const struct label *l, size_t n, d
 		return false;
 	}
 	series_key(src, l, n, le, &key, &key2);
+	if (table_find(&s->now, key, key2))
+		return false; /* told twice in one exposition: the first counts, as in Prometheus */
 	before = s->m->last_at ? table_find(&s->m->last, key, key2) : NULL;
 	table_put(&s->now, key, key2, value);
 	if (!before)
@@ -267,13 +273,17 @@ judge_bound(const struct scrape *s, char *buf, size_t n)
 	return s->bound != -INFINITY;
 }
 
-static double
-total_of(const struct scrape *s)
+/* False: there are buckets, but none for all; how many requests there were is not known then. */
+static bool
+total_of(const struct scrape *s, double *ret)
 {
 	for (size_t i = 0; i < s->n_buckets; i++)
-		if (isinf(s->le[i]) && s->le[i] > 0)
-			return s->count[i];
-	return 0;
+		if (isinf(s->le[i]) && s->le[i] > 0) {
+			*ret = s->count[i];
+			return true;
+		}
+	*ret = 0;
+	return s->n_buckets == 0;
 }
 
 static void
@@ -308,12 +318,15 @@ latency_result(struct scrape *s, usec_t span, struct series *ret, char *detail, 
 	}
 	if (!s->m->selectors[SRC_LATENCY] || s->m->last_at == 0)
 		return;
+	if (!total_of(s, &ret->total)) {
+		str_copy(detail, n, "the latency histogram has no +Inf bucket");
+		return;
+	}
 	/* Else every request would count as slow. */
 	if (!judge_bound(s, detail, n))
 		return;
 	ret->result = RESULT_OK;
 	ret->span = span;
-	ret->total = total_of(s);
 	ret->bad_warn = slower(s, s->m->limits.latency_warn);
 	ret->bad = slower(s, s->m->limits.latency_limit);
 	ret->value = prom_quantile(0.95, s->le, s->count, s->n_buckets);
@@ -341,8 +354,19 @@ scrape_init(struct scrape *s, const struct metrics *m)
 		s->gauge[src] = NAN;
 }
 
+static int
+parse(struct scrape *s, const struct exposition *x, char **ret_error)
+{
+	static const char type[] = "application/openmetrics-text";
+	int r = 0;
+
+	if (x->type && strncasecmp(x->type, type, sizeof type - 1) == 0)
+		r = prom_check_end(x->text, ret_error);
+	return r < 0 ? r : prom_parse(x->text, x->len, on_sample, s, ret_error);
+}
+
 void
-metrics_take(struct metrics *m, char *text, size_t len, usec_t at, struct sample *ret)
+metrics_take(struct metrics *m, const struct exposition *x, usec_t at, struct sample *ret)
 {
 	struct scrape s;
 	char *error = NULL, missing[128];
@@ -350,7 +374,7 @@ metrics_take(struct metrics *m, char *text, size_t len, usec_t at, struct sample
 	scrape_init(&s, m);
 	ret->rate = ret->latency = (struct series){.result = RESULT_NO_DATA, .value = NAN};
 	ret->result = RESULT_NO_DATA;
-	if (prom_parse(text, len, on_sample, &s, &error) < 0) {
+	if (parse(&s, x, &error) < 0) {
 		str_copy(ret->detail, sizeof ret->detail, error);
 		free(error);
 		table_free(&s.now);
@@ -377,14 +401,14 @@ metrics_take(struct metrics *m, char *text, size_t len, usec_t at, struct sample
 }
 
 int
-metrics_probe(struct metrics *m, char *text, size_t len, char **ret_text)
+metrics_probe(struct metrics *m, const struct exposition *x, char **ret_text)
 {
 	struct scrape s;
 	char missing[256], bound[160];
 	int r;
 
 	scrape_init(&s, m);
-	r = prom_parse(text, len, on_sample, &s, ret_text);
+	r = parse(&s, x, ret_text);
 	table_free(&s.now);
 	if (r < 0)
 		return r;

@@ -26,15 +26,22 @@ void metrics_free(struct metrics *m);
 /* The next scrape has no difference. */
 void metrics_reset(struct metrics *m);
 
+/* What a source says: the text is changed in place and ends in a NUL at text[len]. */
+struct exposition {
+	char *text;
+	size_t len;
+	const char *type; /* Content-Type:, or NULL; OpenMetrics must have its end */
+};
+
 /*
  * Takes one exposition (changed in place), scraped at `at`.  Fills in rate, latency, result and
  * detail of *ret.  RESULT_NO_DATA: a configured name is missing, or the text is malformed;
  * RESULT_OK with series of RESULT_NO_DATA: the first scrape.
  */
-void metrics_take(struct metrics *m, char *text, size_t len, usec_t at, struct sample *ret);
+void metrics_take(struct metrics *m, const struct exposition *x, usec_t at, struct sample *ret);
 
 /* For the gates: 0, -ENOENT when configured names are missing or P95 could never be judged,
  * -EBADMSG; *ret_text (owned) always. */
-int metrics_probe(struct metrics *m, char *text, size_t len, char **ret_text);
+int metrics_probe(struct metrics *m, const struct exposition *x, char **ret_text);
 
 #endif

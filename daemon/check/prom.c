@@ -10,7 +10,8 @@
 struct parser {
 	char *p;
 	unsigned line;
-	struct label labels[PROM_LABELS_MAX];
+	struct label own[PROM_LABELS_MAX], exemplar[PROM_LABELS_MAX];
+	struct label *labels; /* one of these two is being read */
 	size_t n_labels;
 	const char *why;
 };
@@ -172,20 +173,57 @@ number(struct parser *ps, double *ret)
 	return true;
 }
 
-/* An optional timestamp, an optional exemplar, and then nothing. */
 static bool
-rest(struct parser *ps)
+at_end(const struct parser *ps)
+{
+	return *ps->p == '\0' || *ps->p == '\n' || *ps->p == '\r';
+}
+
+static bool
+timestamp(struct parser *ps)
 {
 	double ignored;
 
 	blanks(ps);
-	if (*ps->p && *ps->p != '\n' && *ps->p != '\r' && *ps->p != '#') {
-		if (!number(ps, &ignored))
-			return fail(ps, "the timestamp is no number");
-		blanks(ps);
-	}
-	if (*ps->p == '#')
-		ps->p += strcspn(ps->p, "\n");
+	if (at_end(ps) || *ps->p == '#')
+		return true;
+	if (!number(ps, &ignored) || !isfinite(ignored))
+		return fail(ps, "the timestamp is no number");
+	blanks(ps);
+	return true;
+}
+
+/* # {trace_id="x"} 0.5 123.4: read for its form only, beside the labels of its sample. */
+static bool
+exemplar(struct parser *ps)
+{
+	size_t n = ps->n_labels;
+	double ignored;
+	bool r;
+
+	ps->p++;
+	blanks(ps);
+	if (*ps->p != '{')
+		return fail(ps, "text behind the value is no exemplar");
+	ps->labels = ps->exemplar;
+	ps->n_labels = 0;
+	r = labels(ps);
+	ps->labels = ps->own;
+	ps->n_labels = n;
+	if (!r)
+		return false;
+	blanks(ps);
+	if (!number(ps, &ignored))
+		return fail(ps, "the exemplar's value is no number");
+	return timestamp(ps);
+}
+
+/* An optional timestamp, an optional exemplar, and then nothing. */
+static bool
+rest(struct parser *ps)
+{
+	if (!timestamp(ps) || (*ps->p == '#' && !exemplar(ps)))
+		return false;
 	if (*ps->p == '\r')
 		ps->p++;
 	if (*ps->p && *ps->p != '\n')
@@ -235,6 +273,7 @@ prom_parse(char *text, size_t len, prom_fn *fn, void *arg, char **ret_error)
 {
 	struct parser ps = {.p = text, .line = 1};
 
+	ps.labels = ps.own;
 	if (strlen(text) != len) {
 		*ret_error = xstrdup("the metrics hold a NUL byte");
 		return -EBADMSG;
@@ -248,6 +287,28 @@ prom_parse(char *text, size_t len, prom_fn *fn, void *arg, char **ret_error)
 			ps.p++;
 	}
 	return 0;
+}
+
+int
+prom_check_end(const char *text, char **ret_error)
+{
+	static const char mark[] = "# EOF";
+	const char *line = text;
+
+	while (*line) {
+		size_t n = strcspn(line, "\n");
+		const char *next = line + n + (line[n] == '\n');
+
+		if (n == sizeof mark - 1 && strncmp(line, mark, n) == 0) {
+			if (*next == '\0')
+				return 0;
+			*ret_error = xstrdup("the OpenMetrics text goes on behind its # EOF");
+			return -EBADMSG;
+		}
+		line = next;
+	}
+	*ret_error = xstrdup("the OpenMetrics text is cut off: it lacks # EOF at its end");
+	return -EBADMSG;
 }
 
 /* --- quantile --- */

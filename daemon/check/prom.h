@@ -21,6 +21,10 @@ prom_fn(void *arg, const char *name, const struct label *labels, size_t n_labels
  */
 int prom_parse(char *text, size_t len, prom_fn *fn, void *arg, char **ret_error);
 
+/* OpenMetrics has an end that shows: -EBADMSG with *ret_error (owned) if `text` was cut off before
+ * it, or goes on behind it.  Before prom_parse(), which changes the text. */
+int prom_check_end(const char *text, char **ret_error);
+
 /*
  * The q-quantile of a cumulative histogram, as Prometheus's histogram_quantile() computes it; NaN
  * where that is NaN.  `le` and `count` are changed (sorted, merged, made monotonic).

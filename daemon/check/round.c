@@ -356,7 +356,8 @@ on_scrape(void *arg, const struct http_answer *a)
 	else if (a->status != 200)
 		snprintf(s.detail, sizeof s.detail, "HTTP %ld from the metrics source", a->status);
 	else
-		metrics_take(o->metrics, a->body, a->len, now_boottime(), &s);
+		metrics_take(o->metrics, &(struct exposition){a->body, a->len, a->type},
+			     now_boottime(), &s);
 	if (o->reset_meanwhile)
 		metrics_reset(o->metrics); /* it was asked of what was there before */
 	o->reset_meanwhile = false;
@@ -400,7 +401,8 @@ on_probe(void *arg, const struct http_answer *a)
 	else if (a->status != 200)
 		text = xasprintf("the metrics source answers HTTP %ld", a->status);
 	else
-		r = metrics_probe(o->metrics, a->body, a->len, &text);
+		r = metrics_probe(o->metrics, &(struct exposition){a->body, a->len, a->type},
+				  &text);
 	if (r == -EBADMSG)
 		r = -EHOSTUNREACH;
 	o->probing = NULL;

@@ -106,6 +106,7 @@ KIT bool
 serve(int fd, const char *path, unsigned nth)
 {
 	static const char chunked[] = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+	static const char openmetrics[] = "Content-Type: application/openmetrics-text\r\n";
 	static char block[32768];
 	int status;
 
@@ -119,6 +120,10 @@ serve(int fd, const char *path, unsigned nth)
 		return answer(fd, 302, "Location: ftp://127.0.0.1:1/\r\n", "");
 	if (streq(path, "/metrics"))
 		return answer_metrics(fd, "Content-Type: text/plain; version=0.0.4\r\n", "");
+	if (streq(path, "/openmetrics"))
+		return answer_metrics(fd, openmetrics, "# EOF\n");
+	if (streq(path, "/openmetrics-cut"))
+		return answer_metrics(fd, openmetrics, "");
 	if (streq(path, "/slow-metrics"))
 		return usleep(50000) == 0 && answer_metrics(fd, "", "");
 	if (streq(path, "/slow"))

@@ -16,6 +16,7 @@ static struct conf_metrics conf;
 static struct metrics *m;
 static usec_t at;
 static struct sample s;
+static const char *type;
 
 static void
 set_up(void)
@@ -26,6 +27,7 @@ set_up(void)
 		.latency = (char *)"lat",
 	};
 	at = 1000 * USEC_PER_SEC;
+	type = NULL;
 }
 
 static void
@@ -48,7 +50,7 @@ scrape(const char *fmt, ...)
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
 	memset(&s, 0, sizeof s);
-	metrics_take(m, text, strlen(text), at, &s);
+	metrics_take(m, &(struct exposition){text, strlen(text), type}, at, &s);
 	at += 30 * USEC_PER_SEC;
 }
 
@@ -119,6 +121,35 @@ START_TEST(same_values_under_other_names_are_other_series)
 }
 END_TEST
 
+/* Of three sources with the same labels, whatever the bound: none takes another's place. */
+START_TEST(sources_are_kept_apart)
+{
+	static const char *const bounds[] = {"0", "1", "2", "2.0", "3", "0.1", "2.5", "5", "10"};
+	static const char *const label[] = {"", "i=\"a\"", "i=\"b\"", "i=\"c\"", "i=\"d\""};
+
+	conf.errors = (char *)"err";
+	for (size_t i = 0; i < ARRAY_SIZE(bounds); i++)
+		for (size_t k = 0; k < ARRAY_SIZE(label); k++) {
+			static const char text[] = "req{%s} %d\nerr{%s} %d\n"
+						   "lat_bucket{%s,le=\"%s\"} %d\n"
+						   "lat_bucket{%s,le=\"+Inf\"} %d\n";
+			const char *l = label[k], *x = *l ? l : "i=\"\"";
+
+			tear_down();
+			scrape(text, l, 1000, l, 50, x, bounds[i], 7, x, 9);
+			scrape(text, l, 1100, l, 53, x, bounds[i], 8, x, 11);
+			rate(3, 100);
+			ck_assert_double_eq(s.latency.total, 2);
+			tear_down();
+			scrape("req{%s} 1000\nlat_bucket{le=\"%s\"} 7\n" NO_LATENCY "err 1\n", l,
+			       bounds[i]);
+			scrape("req{%s} 1001\nlat_bucket{le=\"%s\"} 7\n" NO_LATENCY "err 1\n", l,
+			       bounds[i]);
+			rate(0, 1);
+		}
+}
+END_TEST
+
 START_TEST(missing_names_are_named_and_lose_nothing)
 {
 	scrape(REQ(100, 0) NO_LATENCY);
@@ -162,6 +193,18 @@ START_TEST(latency_from_buckets)
 }
 END_TEST
 
+START_TEST(bounds_that_all_but_agree_are_others)
+{
+	static const char text[] = "req 0\nlat_bucket{le=\"4.999999999\"} %d\n"
+				   "lat_bucket{le=\"5\"} %d\nlat_bucket{le=\"+Inf\"} %d\n";
+
+	scrape(text, 1, 1, 1);
+	scrape(text, 51, 91, 101);
+	ck_assert_double_eq(s.latency.total, 100);
+	ck_assert_double_eq(s.latency.bad, 10);
+}
+END_TEST
+
 START_TEST(limit_between_bounds_uses_the_one_below_and_says_so)
 {
 	scrape("req 0\nlat_bucket{le=\"2\"} 0\nlat_bucket{le=\"8\"} 0\nlat_bucket{le=\"+Inf\"} "
@@ -185,7 +228,9 @@ START_TEST(without_a_bound_below_the_limit_nothing_is_slow)
 	ck_assert_int_eq(s.rate.result, RESULT_OK);
 	ck_assert_int_eq(s.latency.result, RESULT_NO_DATA);
 	ck_assert_str_eq(s.detail, "no bucket at or below the limit of 5s: P95 cannot be judged");
-	ck_assert_int_eq(metrics_probe(m, probed, strlen(probed), &said), -ENOENT);
+	ck_assert_int_eq(
+		metrics_probe(m, &(struct exposition){probed, strlen(probed), NULL}, &said),
+		-ENOENT);
 	ck_assert_ptr_nonnull(strstr(said, "give the histogram a bucket there"));
 	free(said);
 }
@@ -196,7 +241,8 @@ START_TEST(the_gate_names_the_bound_that_is_used)
 	char text[] = "req 1\nlat_bucket{le=\"2\"} 1\nlat_bucket{le=\"+Inf\"} 1\n", *said = NULL;
 
 	scrape(REQ(1, 1) NO_LATENCY);
-	ck_assert_int_eq(metrics_probe(m, text, strlen(text), &said), 0);
+	ck_assert_int_eq(metrics_probe(m, &(struct exposition){text, strlen(text), NULL}, &said),
+			 0);
 	ck_assert_ptr_nonnull(strstr(said, "2s, the next below, is used"));
 	free(said);
 }
@@ -321,16 +367,88 @@ START_TEST(probe_names_what_is_missing)
 	     whole[] = "req 1\nlat_bucket{le=\"5\"} 0\n" NO_LATENCY, *said = NULL;
 
 	scrape(REQ(1, 1) NO_LATENCY);
-	ck_assert_int_eq(metrics_probe(m, text, strlen(text), &said), -ENOENT);
+	ck_assert_int_eq(metrics_probe(m, &(struct exposition){text, strlen(text), NULL}, &said),
+			 -ENOENT);
 	ck_assert(strstr(said, "lat_bucket") && !strstr(said, "req,"));
 	free(said);
-	ck_assert_int_eq(metrics_probe(m, broken, strlen(broken), &said), -EBADMSG);
+	ck_assert_int_eq(
+		metrics_probe(m, &(struct exposition){broken, strlen(broken), NULL}, &said),
+		-EBADMSG);
 	free(said);
-	ck_assert_int_eq(metrics_probe(m, whole, strlen(whole), &said), 0);
+	ck_assert_int_eq(metrics_probe(m, &(struct exposition){whole, strlen(whole), NULL}, &said),
+			 0);
 	free(said);
 	/* Probing is no scrape. */
 	scrape(REQ(3, 1) NO_LATENCY);
 	rate(0, 2);
+}
+END_TEST
+
+/* Prometheus drops the second; counted twice, one error would be two. */
+START_TEST(a_series_told_twice_counts_once)
+{
+	scrape("req{a=\"x\",code=\"500\"} 10\nreq{code=\"500\",a=\"x\"} 10\n"
+	       "lat_bucket{le=\"+Inf\"} 5\nlat_bucket{le=\"+Inf\"} 5\n");
+	scrape("req{a=\"x\",code=\"500\"} 14\nreq{code=\"500\",a=\"x\"} 99\n"
+	       "lat_bucket{le=\"+Inf\"} 8\nlat_bucket{le=\"+Inf\"} 8\n");
+	rate(4, 4);
+	ck_assert_double_eq(s.latency.total, 3);
+	scrape("req{a=\"x\",code=\"500\"} 15\n" NO_LATENCY);
+	rate(1, 1);
+}
+END_TEST
+
+START_TEST(a_histogram_without_a_last_bucket_is_no_data)
+{
+	scrape("req 1\nlat_bucket{le=\"1\"} 5\nlat_bucket{le=\"9\"} 5\n");
+	scrape("req 2\nlat_bucket{le=\"1\"} 5\nlat_bucket{le=\"9\"} 9\n");
+	ck_assert_int_eq(s.rate.result, RESULT_OK);
+	ck_assert_int_eq(s.latency.result, RESULT_NO_DATA);
+	ck_assert_str_eq(s.detail, "the latency histogram has no +Inf bucket");
+}
+END_TEST
+
+#define OPENMETRICS "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+/* Cut at any line, it would pass for a whole one with fewer errors. */
+START_TEST(openmetrics_must_have_its_end)
+{
+	char cut[] = "req 1\n" NO_LATENCY, *said = NULL;
+
+	type = OPENMETRICS;
+	scrape(REQ(1, 1) NO_LATENCY "# EOF\n");
+	ck_assert_int_eq(s.result, RESULT_OK);
+	scrape(REQ(2, 2) NO_LATENCY);
+	ck_assert_int_eq(s.result, RESULT_NO_DATA);
+	ck_assert_str_eq(s.detail, "the OpenMetrics text is cut off: it lacks # EOF at its end");
+	scrape(REQ(2, 2) NO_LATENCY "# EO");
+	ck_assert_int_eq(s.result, RESULT_NO_DATA);
+	scrape("# EOF\n" REQ(2, 2) NO_LATENCY "# EOF\n");
+	ck_assert_int_eq(s.result, RESULT_NO_DATA);
+	ck_assert_str_eq(s.detail, "the OpenMetrics text goes on behind its # EOF");
+	ck_assert_int_eq(metrics_probe(m, &(struct exposition){cut, strlen(cut), type}, &said),
+			 -EBADMSG);
+	free(said);
+	scrape(REQ(3, 4) NO_LATENCY "# EOF");
+	ck_assert_double_eq(s.rate.total, 5); /* of the refused nothing was taken */
+	type = "text/plain; version=0.0.4";   /* which has no end that shows */
+	scrape(REQ(4, 4) NO_LATENCY);
+	rate(0, 1);
+}
+END_TEST
+
+/* An exemplar's labels are not its sample's, and its value counts for nothing. */
+START_TEST(exemplars_and_timestamps_change_nothing)
+{
+	scrape("req{code=\"200\"} 1 # {code=\"500\"} 7 1.5\n"
+	       "lat_bucket{le=\"5\"} 1 123 # {le=\"1\"} 4\nlat_bucket{le=\"+Inf\"} 1 999\n");
+	scrape("req{code=\"200\"} 3 # {code=\"500\"} 9 2.5\n"
+	       "lat_bucket{le=\"5\"} 2 123 # {le=\"1\"} 4\nlat_bucket{le=\"+Inf\"} 4 999\n");
+	rate(0, 2);
+	ck_assert_double_eq(s.latency.total, 3);
+	ck_assert_double_eq(s.latency.bad, 2);
+	scrape("req{code=\"200\"} 5 # {code=500} 9\n" NO_LATENCY);
+	ck_assert_int_eq(s.result, RESULT_NO_DATA);
 }
 END_TEST
 
@@ -353,7 +471,7 @@ START_TEST(very_many_series_grow_the_table)
 			ck_assert_int_eq(metrics_new(&conf, &limits, &m, &error), 0);
 		}
 		memset(&s, 0, sizeof s);
-		metrics_take(m, text, n, at, &s);
+		metrics_take(m, &(struct exposition){text, n, NULL}, at, &s);
 		at += 30 * USEC_PER_SEC;
 	}
 	rate(N / 10 * 2, N * 2);
@@ -374,9 +492,11 @@ main(void)
 	tcase_add_test(t, a_counter_that_fell_counts_from_zero);
 	tcase_add_test(t, series_that_come_and_go);
 	tcase_add_test(t, same_values_under_other_names_are_other_series);
+	tcase_add_test(t, sources_are_kept_apart);
 	tcase_add_test(t, missing_names_are_named_and_lose_nothing);
 	tcase_add_test(t, no_error_yet_is_no_missing_name);
 	tcase_add_test(t, latency_from_buckets);
+	tcase_add_test(t, bounds_that_all_but_agree_are_others);
 	tcase_add_test(t, limit_between_bounds_uses_the_one_below_and_says_so);
 	tcase_add_test(t, without_a_bound_below_the_limit_nothing_is_slow);
 	tcase_add_test(t, the_gate_names_the_bound_that_is_used);
@@ -390,6 +510,10 @@ main(void)
 	tcase_add_test(t, bad_selectors_are_refused);
 	tcase_add_test(t, errors_never_outnumber_requests);
 	tcase_add_test(t, probe_names_what_is_missing);
+	tcase_add_test(t, a_series_told_twice_counts_once);
+	tcase_add_test(t, a_histogram_without_a_last_bucket_is_no_data);
+	tcase_add_test(t, openmetrics_must_have_its_end);
+	tcase_add_test(t, exemplars_and_timestamps_change_nothing);
 	tcase_add_test(t, very_many_series_grow_the_table);
 	suite_add_tcase(suite, t);
 	r = srunner_create(suite);

@@ -176,9 +176,9 @@ observe(const struct conf_metrics *conf, const struct metrics_limits *limits)
 	char *error = NULL;
 
 	ck_assert_msg(metrics_new(conf, limits, &m, &error) == 0, "%s", error);
-	metrics_take(m, before.s, before.len, 1000 * USEC_PER_SEC, &s);
+	metrics_take(m, &(struct exposition){before.s, before.len, NULL}, 1000 * USEC_PER_SEC, &s);
 	ck_assert_msg(s.result == RESULT_OK, "%s", s.detail);
-	metrics_take(m, after.s, after.len, 1030 * USEC_PER_SEC, &s);
+	metrics_take(m, &(struct exposition){after.s, after.len, NULL}, 1030 * USEC_PER_SEC, &s);
 	ck_assert_msg(s.result == RESULT_OK, "%s", s.detail);
 	metrics_free(m);
 	return s;

@@ -93,6 +93,8 @@ START_TEST(samples)
 	good("a 1e-999\n", 1, "a{} 0");
 	good("a 1 -1.5\n", 1, "a{} 1");
 	good("a 1 # {trace=\"x\"} 0.5 123.4\n# EOF\n", 1, "a{} 1");
+	good("a{b=\"c\"} 1 5 # {trace=\"x\",} -1e3\n", 1, "a{b=c} 1");
+	good("a 1 # {} +Inf 1.5e9\r\n", 1, "a{} 1");
 	good("a 1\n\nb 2\n", 2, "b{} 2");
 	good("a{x=\"\xc3\xa4\"} 1\n", 1, "a{x=\xc3\xa4} 1");
 }
@@ -123,6 +125,14 @@ START_TEST(errors_name_their_line)
 	bad("a 1.2.3\n", "no number");
 	bad("a 1 x\n", "timestamp is no number");
 	bad("a 1 2 3\n", "behind the value");
+	bad("a 1 NaN\n", "timestamp is no number");
+	bad("a 1 # a comment\n", "no exemplar");
+	bad("a 1 #\n", "no exemplar");
+	bad("a 1 # {x=\"1\"}\n", "exemplar's value");
+	bad("a 1 # {x=\"1\"} y\n", "exemplar's value");
+	bad("a 1 # {x=1} 1\n", "not quoted");
+	bad("a 1 # {x=\"1\"} 1 2 3\n", "behind the value");
+	bad("a 1 # {x=\"1\"} 1 # {x=\"1\"} 1\n", "behind the value");
 	bad("a1{}x 1\n", "no number");
 	bad("-a 1\n", "metric's name");
 	bad("<html>\n", "line 1");

@@ -658,6 +658,24 @@ START_TEST(scrapes_without_an_answer)
 }
 END_TEST
 
+START_TEST(openmetrics_that_were_cut_off)
+{
+	measure("/openmetrics");
+	observe();
+	ask_scrape();
+	measure("/openmetrics-cut");
+	ask_scrape();
+	ck_assert_int_eq(scraped.result, RESULT_NO_DATA);
+	has(scraped.detail, "# EOF");
+	ck_assert_int_eq(observer_probe_metrics(observer, on_probed, NULL), 0);
+	loop_until(&loop, &n_probed, 1);
+	ck_assert_int_eq(probe_error, -EHOSTUNREACH);
+	measure("/openmetrics");
+	ask_scrape();
+	ck_assert_double_eq(scraped.rate.total, 30);
+}
+END_TEST
+
 /* What was asked before the reset says nothing of what comes after it. */
 START_TEST(a_late_answer_is_nothing_to_differ_from)
 {
@@ -859,6 +877,7 @@ main(void)
 	tcase_add_test(t, metrics_and_health_at_once);
 	tcase_add_test(t, no_source_is_said);
 	tcase_add_test(t, scrapes_without_an_answer);
+	tcase_add_test(t, openmetrics_that_were_cut_off);
 	tcase_add_test(t, a_late_answer_is_nothing_to_differ_from);
 	tcase_add_test(t, probing_the_source);
 	tcase_add_test(t, a_second_observer_is_its_own);
