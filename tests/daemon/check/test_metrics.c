@@ -141,10 +141,10 @@ START_TEST(sources_are_kept_apart)
 			rate(3, 100);
 			ck_assert_double_eq(s.latency.total, 2);
 			tear_down();
-			scrape("req{%s} 1000\nlat_bucket{le=\"%s\"} 7\n" NO_LATENCY "err 1\n", l,
-			       bounds[i]);
-			scrape("req{%s} 1001\nlat_bucket{le=\"%s\"} 7\n" NO_LATENCY "err 1\n", l,
-			       bounds[i]);
+			scrape("lat_bucket{le=\"%s\"} 7\n" NO_LATENCY "err 1\nreq{%s} 1000\n",
+			       bounds[i], l);
+			scrape("lat_bucket{le=\"%s\"} 7\n" NO_LATENCY "err 1\nreq{%s} 1001\n",
+			       bounds[i], l);
 			rate(0, 1);
 		}
 }
