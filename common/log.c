@@ -2,7 +2,7 @@
 
 #include "common/log.h"
 
-#include <pthread.h>
+#include <errno.h>
 #include <stdarg.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -47,7 +47,7 @@ static const struct {
 static struct {
 	const char *identifier;
 	bool journal;
-	int level;
+	_Atomic int level; /* a reload sets it while other threads log */
 } logger = {.identifier = "dhash", .level = LOG_INFO};
 
 const char *
@@ -62,7 +62,13 @@ log_kind_id(enum log_kind k)
 	return kinds[k].id;
 }
 
-/* systemd tells which stream the journal reads: is it really our standard error? */
+#define JOURNAL_SOCKET "/run/systemd/journal/socket"
+
+/*
+ * systemd tells which stream the journal reads: is it really our standard error?  And can the
+ * structured records get there?  libsystemd drops them without a word where it sees no socket, as
+ * in a service with a root folder of its own.
+ */
 static bool
 stderr_is_journal(void)
 {
@@ -71,7 +77,7 @@ stderr_is_journal(void)
 	struct stat st;
 
 	return s && sscanf(s, "%llu:%llu", &dev, &ino) == 2 && fstat(STDERR_FILENO, &st) == 0 &&
-	       st.st_dev == dev && st.st_ino == ino;
+	       st.st_dev == dev && st.st_ino == ino && access(JOURNAL_SOCKET, W_OK) == 0;
 }
 
 void
@@ -97,19 +103,40 @@ struct record {
 static void
 field(struct record *r, const char *name, const char *value)
 {
-	char *text;
+	char *text, *escaped;
 
-	if (!value || r->n == FIELDS_MAX)
+	if (!value || !*value || r->n == FIELDS_MAX)
 		return;
-	text = xasprintf("%s=%s", name, value);
+	escaped = str_escape(value);
+	text = xasprintf("%s=%s", name, escaped);
+	free(escaped);
 	r->v[r->n++] = (struct iovec){.iov_base = text, .iov_len = strlen(text)};
 }
 
 static void
+context_fields(struct record *r, const struct log_fields *f)
+{
+	char number[16];
+
+	field(r, "DHASH_SERVICE", f->service);
+	field(r, "DHASH_ENVIRONMENT", f->environment);
+	field(r, "DHASH_DEPLOYMENT", f->deployment);
+	field(r, "DHASH_TAG", f->tag);
+	field(r, "DHASH_RULE", f->rule);
+	field(r, "DHASH_DECISION", f->decision);
+	if (f->actor) {
+		snprintf(number, sizeof number, "%u", f->actor_uid);
+		field(r, "DHASH_ACTOR_UID", number);
+	}
+}
+
+/* False where the journal did not take it. */
+static bool
 to_journal(enum log_kind kind, int priority, const struct log_fields *f, const char *message)
 {
 	struct record r = {.n = 0};
 	char number[16];
+	int sent;
 
 	snprintf(number, sizeof number, "%d", priority);
 	field(&r, "MESSAGE", message);
@@ -118,21 +145,37 @@ to_journal(enum log_kind kind, int priority, const struct log_fields *f, const c
 	if (kind != LOG_KIND_GENERIC)
 		field(&r, "MESSAGE_ID", kinds[kind].id);
 	field(&r, "DHASH_KIND", kinds[kind].name);
-	if (f) {
-		field(&r, "DHASH_SERVICE", f->service);
-		field(&r, "DHASH_ENVIRONMENT", f->environment);
-		field(&r, "DHASH_DEPLOYMENT", f->deployment);
-		field(&r, "DHASH_TAG", f->tag);
-		field(&r, "DHASH_RULE", f->rule);
-		field(&r, "DHASH_DECISION", f->decision);
-		if (f->actor) {
-			snprintf(number, sizeof number, "%u", f->actor_uid);
-			field(&r, "DHASH_ACTOR_UID", number);
-		}
-	}
-	sd_journal_sendv(r.v, r.n);
+	if (f)
+		context_fields(&r, f);
+	sent = sd_journal_sendv(r.v, r.n);
 	for (int i = 0; i < r.n; i++)
 		free(r.v[i].iov_base);
+	return sent == 0;
+}
+
+/* One write where the kernel takes it whole: lines of threads never mix.  Where it fails there is
+ * nowhere left to say so. */
+static void
+put_line(const char *line)
+{
+	size_t left = strlen(line);
+
+	while (left > 0) {
+		ssize_t n = write(STDERR_FILENO, line, left);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return;
+		line += n;
+		left -= (size_t)n;
+	}
+}
+
+static const char *
+or_nothing(const char *s)
+{
+	return s ? s : "";
 }
 
 static void
@@ -140,27 +183,29 @@ to_stderr(int priority, const struct log_fields *f, const char *message)
 {
 	static const char *const names[] = {"emergency", "alert",  "critical", "error",
 					    "warning",   "notice", "info",     "debug"};
-	char stamp[USEC_TEXT_MAX], *line;
-	const char *id = f && f->deployment ? f->deployment : "";
-	ssize_t n;
+	static const struct log_fields none;
+	const char *id, *service, *environment;
+	char stamp[USEC_TEXT_MAX], *text, *escaped, *line;
 
-	wall_format(stamp, now_realtime());
-	if (f && f->service)
-		line = xasprintf("%s %s %s%s%s/%s: %s\n", stamp, names[priority & 7], id,
-				 *id ? " " : "", f->service, f->environment ? f->environment : "",
-				 message);
-	else
-		line = xasprintf("%s %s %s\n", stamp, names[priority & 7], message);
-	/* One write: lines of threads never mix.  Where it fails there is nowhere left to say so.
-	 */
-	n = write(STDERR_FILENO, line, strlen(line));
-	(void)n;
+	f = f ? f : &none;
+	id = or_nothing(f->deployment);
+	service = or_nothing(f->service);
+	environment = or_nothing(f->environment);
+	text = xasprintf("%s%s%s%s%s%s%s", id, *id ? " " : "", service, *environment ? "/" : "",
+			 environment, *service || *environment ? ": " : "", message);
+	escaped = str_escape(text);
+	line = xasprintf("%s %s %s\n", wall_format(stamp, now_realtime()), names[priority & 7],
+			 escaped);
+	put_line(line);
 	free(line);
+	free(escaped);
+	free(text);
 }
 
 void
 log_event(enum log_kind kind, int priority, const struct log_fields *fields, const char *fmt, ...)
 {
+	int saved = errno;
 	char *text, *message;
 	va_list ap;
 
@@ -171,10 +216,9 @@ log_event(enum log_kind kind, int priority, const struct log_fields *fields, con
 		text = xstrdup(fmt);
 	va_end(ap);
 	message = str_escape(text);
-	if (logger.journal)
-		to_journal(kind, priority, fields, message);
-	else
+	if (!logger.journal || !to_journal(kind, priority, fields, message))
 		to_stderr(priority, fields, message);
 	free(message);
 	free(text);
+	errno = saved;
 }

@@ -4,14 +4,14 @@
 
 /*
  * The journal, or standard error where there is no journal.  The only mutable global of the
- * program lives in log.c.  Every record has a MESSAGE_ID of its kind; texts from outside are
- * escaped (newline and control characters become \xNN), so one record is always one line.
+ * program lives in log.c.  A record has the MESSAGE_ID of its kind (a generic one has none); texts
+ * and fields are escaped (newline and control characters become \xNN), so one record is one line.
  */
 
 #include <stdbool.h>
 #include <syslog.h>
 
-/* One row per kind in log.c: a stable 128 bit id (MESSAGE_ID=) and a name ("deployment-state"). */
+/* One row per kind in log.c: a stable 128 bit id (MESSAGE_ID=) and a name ("hook-started"). */
 enum log_kind {
 	LOG_KIND_GENERIC,
 	LOG_KIND_DAEMON_START,
@@ -40,7 +40,8 @@ enum log_kind {
 	_LOG_KIND_MAX,
 };
 
-/* The DHASH_* fields of a record; NULL or 0 leaves a field out.  actor_uid is ignored if !actor. */
+/* The DHASH_* fields of a record; NULL or "" leaves a field out.  actor_uid is ignored if !actor.
+ */
 struct log_fields {
 	const char *service, *environment, *deployment, *tag, *rule, *decision;
 	bool actor;
@@ -48,9 +49,10 @@ struct log_fields {
 };
 
 /*
- * Chooses the target once: the journal where $JOURNAL_STREAM names our standard error, else
- * standard error with an "<N>"-free plain line:
- * "2024-01-01T12:00:00.000Z warning deploy-… dhash/production: message".
+ * Chooses the target once: the journal where $JOURNAL_STREAM names our standard error and the
+ * journal's socket is there, else standard error with a plain line, as for a record that the
+ * journal does not take: "2024-01-01T12:00:00.000Z warning deploy-… dhash/production: message".
+ * `identifier` is borrowed for good.
  */
 void log_init(const char *identifier);
 
@@ -60,6 +62,7 @@ void log_set_level(int priority);
 const char *log_kind_name(enum log_kind k);
 const char *log_kind_id(enum log_kind k); /* 32 hex digits */
 
+/* Leaves errno alone. */
 __attribute__((format(printf, 4, 5))) void
 log_event(enum log_kind kind, int priority, const struct log_fields *fields, const char *fmt, ...);
 
