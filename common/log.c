@@ -206,7 +206,7 @@ void
 log_event(enum log_kind kind, int priority, const struct log_fields *fields, const char *fmt, ...)
 {
 	int saved = errno;
-	char *text, *message;
+	char *text;
 	va_list ap;
 
 	if (priority > logger.level)
@@ -215,10 +215,8 @@ log_event(enum log_kind kind, int priority, const struct log_fields *fields, con
 	if (vasprintf(&text, fmt, ap) < 0)
 		text = xstrdup(fmt);
 	va_end(ap);
-	message = str_escape(text);
-	if (!logger.journal || !to_journal(kind, priority, fields, message))
-		to_stderr(priority, fields, message);
-	free(message);
+	if (!logger.journal || !to_journal(kind, priority, fields, text))
+		to_stderr(priority, fields, text);
 	free(text);
 	errno = saved;
 }

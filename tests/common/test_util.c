@@ -262,6 +262,7 @@ START_TEST(the_nearest_name_is_offered_where_one_is_near)
 		{"Wxyh", NULL},
 		{"Fo", "For"},
 		{"Fu", NULL},
+		{"Foob", NULL}, /* half of it */
 		{"x", NULL},
 		{"", NULL},
 		{"something else altogether", NULL},
