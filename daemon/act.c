@@ -158,7 +158,30 @@ act_detach_all(struct target *t)
 	}
 }
 
+struct log_fields
+act_log_fields(const struct act *a)
+{
+	return (struct log_fields){
+		.service = a->d.service,
+		.environment = a->d.environment,
+		.deployment = a->d.id,
+		.tag = a->d.tag,
+	};
+}
+
 /* --- gates --- */
+
+static void
+tell_gate(const struct act *a, const struct gate *g)
+{
+	const char *word = g->overridden ? "overridden" : g->ok ? "passed" : "FAILED";
+	struct log_fields f = act_log_fields(a);
+
+	session_log(a->daemon->scribe, a->d.id, "session.log", now_realtime(), "gate %s %s: %s",
+		    g->name, word, g->text);
+	log_event(LOG_KIND_GATE, g->ok && !g->overridden ? LOG_INFO : LOG_WARNING, &f,
+		  "gate: %s %s: %s", g->name, word, g->text);
+}
 
 static void
 on_gates(void *arg, const struct gates *g)
@@ -169,12 +192,7 @@ on_gates(void *arg, const struct gates *g)
 
 	gates_describe(g, text, sizeof text);
 	for (size_t i = 0; a->target && i < g->n; i++)
-		session_log(a->daemon->scribe, a->d.id, "session.log", now_realtime(),
-			    "gate %s %s: %s", g->v[i].name,
-			    g->v[i].overridden ? "overridden"
-			    : g->v[i].ok       ? "passed"
-					       : "FAILED",
-			    g->v[i].text);
+		tell_gate(a, &g->v[i]);
 	e.u.done.ok = g->ok;
 	e.u.done.text = text;
 	act_answer(a, &e);

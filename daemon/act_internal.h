@@ -10,6 +10,7 @@
  * effect's attempt.  Answering frees it.
  */
 
+#include "common/log.h"
 #include "daemon/daemon.h"
 #include "daemon/release/backup.h"
 
@@ -48,6 +49,8 @@ void act_answer(struct act *a, struct core_event *e);
 void act_answer_hook(struct act *a, enum hook_outcome outcome, const char *text);
 /* `work` runs on a worker thread, then `done` on the loop: it has to clear in_worker. */
 void act_submit(struct act *a, void (*work)(struct job *), void (*done)(struct job *));
+
+struct log_fields act_log_fields(const struct act *a); /* borrowed from the act */
 
 /* The folder that paths of the configuration are relative to. */
 const char *act_root(const struct conf_env *conf);

@@ -16,8 +16,13 @@ static void
 on_hook(void *arg, const struct hook_result *r)
 {
 	struct act *a = arg;
+	struct log_fields f = act_log_fields(a);
 
 	a->hook = NULL;
+	if (r->outcome == HOOK_UNKNOWN && a->target)
+		log_event(LOG_KIND_HOOK_UNKNOWN, LOG_CRIT, &f,
+			  "hook: %s; it is not run again, health decides what becomes of it",
+			  r->text);
 	act_answer_hook(a, r->outcome, r->text);
 }
 
@@ -101,12 +106,7 @@ start_hook(struct act *a, char *const *argv, const char *step)
 		.kill_usec = a->conf->hook_kill_usec,
 		.output_max_bytes = a->conf->hook_output_max_bytes,
 	};
-	struct log_fields f = {
-		.service = a->d.service,
-		.environment = a->d.environment,
-		.deployment = a->d.id,
-		.tag = a->d.tag,
-	};
+	struct log_fields f = act_log_fields(a);
 
 	log_event(LOG_KIND_HOOK_STARTED, LOG_NOTICE, &f, "hook: %s: %s (output in %s)", step,
 		  words[0], log);

@@ -197,6 +197,7 @@ def test_metric_that_the_source_lacks_is_refused_before_anything_changes(daemon,
     assert done.returncode == 1, done.stdout + done.stderr
     assert "http_request_total" in done.stdout + done.stderr
     assert daemon.deployment()["state"] == "rejected" and not site.calls()
+    assert "gate: metrics FAILED" in daemon.log()
 
 
 def test_dry_run_changes_nothing(daemon, site, sample):

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stops and crashes of the daemon in the middle of a deployment."""
 
+import os
+import pathlib
+import signal
+
 import pytest
 
 from harness import environment, phases, service, wait_for
@@ -59,6 +63,35 @@ def test_running_hook_is_attached_to_again(daemon, site, sample, step, state, ho
     site.release(step)
     daemon.wait_state(deployment, "succeeded" if step == "deploy" else "rolled-back")
     assert len(site.calls(step, "start")) == len(site.calls(step, "end")) == 1
+
+
+def runner_of(deployment):
+    """The process of dhash-hook that works for this deployment."""
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if words[0].endswith(b"dhash-hook") and any(deployment.encode() in w for w in words[1:]):
+            return int(process.name)
+    raise AssertionError(f"no dhash-hook for {deployment}")
+
+
+@pytest.mark.parametrize("health, end", [("up", "succeeded"), ("down", "rolled-back")])
+def test_killed_runner_is_an_unknown_end_judged_by_health(daemon, site, sample, health, end):
+    site.hold("deploy")
+    start(daemon, site, sample.url)
+    deployment = daemon.deploy("v1.0.0")
+    wait_for(lambda: site.hook_running("deploy"), "the deploy hook runs")
+    sample.control(health=health)
+    os.kill(runner_of(deployment), signal.SIGKILL)
+    wait_for(lambda: "it is not run again" in daemon.log(), "the unknown end is told")
+    if health == "down":
+        daemon.wait_state(deployment, "rolling-back.running", "verifying")
+        sample.control(health="up")
+    found = daemon.wait_state(deployment, end)
+    assert len(site.calls("deploy", "start")) == 1
+    assert any(a["level"] == "critical" for a in found["alerts"])
 
 
 def test_hook_that_ended_while_the_daemon_was_away(daemon, site, sample):
