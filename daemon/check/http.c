@@ -10,14 +10,17 @@
 
 #include "daemon/check/http.h"
 
+#include <arpa/inet.h>
 #include <curl/curl.h>
 #include <errno.h>
 #include <event2/event.h>
+#include <limits.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "common/util.h"
 
-enum { IDLE_HANDLES_MAX = 64, BODY_BEGIN = 4096 };
+enum { IDLE_HANDLES_MAX = 64, BODY_BEGIN = 4096, LOST_LOOKUPS_MAX = 64 };
 
 struct http_job {
 	struct http_job *prev, *next;
@@ -29,8 +32,10 @@ struct http_job {
 	usec_t began;
 	size_t max_bytes, len, cap;
 	bool keep_body, connect_only, too_big, headers_ended;
-	int no_socket; /* errno of a socket that could not be had; 0 = none failed */
-	char *body;    /* owned */
+	bool by_name;             /* its host is to be looked up */
+	bool asked_name, unasked; /* the look-up was begun; it was not, for too many hang */
+	int no_socket;            /* errno of a socket that could not be had; 0 = none failed */
+	char *body;               /* owned */
 	char error[CURL_ERROR_SIZE];
 	char *url; /* owned */
 	usec_t timeout_usec;
@@ -43,8 +48,9 @@ struct http_pool {
 	struct http_job *jobs;
 	CURL *idle[IDLE_HANDLES_MAX];
 	unsigned n_idle;
-	bool failed_start; /* jobs that could not be started wait for their answer */
-	struct event *failed_ev;
+	struct event *failed_ev; /* jobs that could not be started wait for their answer */
+	unsigned lost;           /* look-ups that nobody waits for any more; at most so many run */
+	unsigned own_threads;    /* of the process, without libcurl's */
 };
 
 static void drive(struct http_pool *p, curl_socket_t fd, int mask);
@@ -150,6 +156,81 @@ on_header(char *line, size_t size, size_t n, void *arg)
 	return n;
 }
 
+/* --- names --- */
+
+/*
+ * libcurl looks a name up on a thread, which getaddrinfo() may hold for long after its job was
+ * given up, and it cannot be stopped.  So these are counted, and while too many of them hang no new
+ * name is asked for.  When they end shows in the number of the process's threads only.
+ */
+
+static unsigned
+threads_now(void)
+{
+	struct stat st;
+
+	return stat("/proc/self/task", &st) < 0 || st.st_nlink < 2 ? 0 : (unsigned)st.st_nlink - 2;
+}
+
+static bool
+may_look_up(struct http_pool *p)
+{
+	unsigned n = threads_now();
+
+	p->own_threads = MIN(p->own_threads, n);
+	p->lost = MIN(p->lost, n - p->own_threads);
+	return p->lost < LOST_LOOKUPS_MAX;
+}
+
+/* What libcurl answers by itself is no look-up. */
+static bool
+is_name(const char *url)
+{
+	struct in_addr a;
+	CURLU *u = curl_url();
+	char *host = NULL;
+	bool r = false;
+
+	if (u && curl_url_set(u, CURLUPART_URL, url, 0) == CURLUE_OK &&
+	    curl_url_get(u, CURLUPART_HOST, &host, 0) == CURLUE_OK)
+		r = *host != '[' && inet_pton(AF_INET, host, &a) != 1 &&
+		    strcasecmp(host, "localhost") != 0;
+	curl_free(host);
+	curl_url_cleanup(u);
+	return r;
+}
+
+static int
+on_lookup(void *state, void *reserved, void *arg)
+{
+	struct http_job *j = arg;
+
+	if (!j->by_name)
+		return 0;
+	j->unasked = !may_look_up(j->pool);
+	j->asked_name = !j->unasked;
+	return j->unasked;
+}
+
+static bool
+has_address(const struct http_job *j)
+{
+	curl_off_t lookup = 0;
+
+	return curl_easy_getinfo(j->easy, CURLINFO_NAMELOOKUP_TIME_T, &lookup) == CURLE_OK &&
+	       lookup > 0;
+}
+
+/* The job ends: does its look-up go on? */
+static void
+count_lost(struct http_job *j, CURLcode code)
+{
+	if (j->asked_name && code != CURLE_COULDNT_RESOLVE_HOST && !has_address(j))
+		j->pool->lost++;
+}
+
+/* --- ends --- */
+
 static void
 job_unlink(struct http_job *j)
 {
@@ -190,11 +271,7 @@ job_free(struct http_job *j)
 static bool
 unresolved(const struct http_job *j, CURLcode code)
 {
-	curl_off_t lookup = 0;
-
-	return code == CURLE_OPERATION_TIMEDOUT &&
-	       curl_easy_getinfo(j->easy, CURLINFO_NAMELOOKUP_TIME_T, &lookup) == CURLE_OK &&
-	       lookup == 0;
+	return code == CURLE_OPERATION_TIMEDOUT && !has_address(j);
 }
 
 /* The request went out: what is wrong from here on is wrong with the answer.  (libcurl calls
@@ -251,6 +328,9 @@ describe(const struct http_job *j, CURLcode code, char *buf, size_t n)
 		snprintf(buf, n, "no socket for %s: %s", host, strerror(j->no_socket));
 	else if (j->too_big)
 		snprintf(buf, n, "the answer of %s is over %zu bytes", host, j->max_bytes);
+	else if (j->unasked)
+		snprintf(buf, n, "cannot resolve %s: %d look-ups of names hang already", host,
+			 LOST_LOOKUPS_MAX);
 	else if (unresolved(j, code))
 		snprintf(buf, n, "cannot resolve %s within %s", host,
 			 usec_format(span, j->timeout_usec));
@@ -279,6 +359,7 @@ job_finish(struct http_job *j, CURLcode code)
 		code = CURLE_PARTIAL_FILE;
 		str_copy(j->error, sizeof j->error, "the answer ends within its headers");
 	}
+	count_lost(j, code);
 	a.failure = failure_of(j, code);
 	if (code != CURLE_OK)
 		describe(j, code, why, sizeof why);
@@ -346,6 +427,8 @@ configure(struct http_job *j, const struct http_request *r)
 	c |= curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, ms);
 	/* Kept connections need no resolving; a new one always resolves afresh. */
 	c |= curl_easy_setopt(e, CURLOPT_DNS_CACHE_TIMEOUT, 0L);
+	c |= curl_easy_setopt(e, CURLOPT_RESOLVER_START_FUNCTION, on_lookup);
+	c |= curl_easy_setopt(e, CURLOPT_RESOLVER_START_DATA, j);
 	c |= curl_easy_setopt(e, CURLOPT_USERAGENT, "dhashd/" DHASH_VERSION);
 	c |= curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, on_open);
 	c |= curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, j);
@@ -397,6 +480,7 @@ http_start(struct http_pool *p, const struct http_request *r, http_fn *fn, void 
 	j->connect_only = r->connect_only;
 	j->timeout_usec = r->timeout_usec;
 	j->url = xstrdup(r->url);
+	j->by_name = is_name(r->url);
 	j->next = p->jobs;
 	if (p->jobs)
 		p->jobs->prev = j;
@@ -414,8 +498,10 @@ http_cancel(struct http_job *j)
 {
 	if (!j || !j->fn)
 		return; /* its answer is being told right now */
-	if (j->easy && j->cap != SIZE_MAX)
+	if (j->easy && j->cap != SIZE_MAX) {
+		count_lost(j, CURLE_ABORTED_BY_CALLBACK);
 		curl_multi_remove_handle(j->pool->multi, j->easy);
+	}
 	job_free(j);
 }
 
@@ -430,6 +516,7 @@ http_pool_new(struct event_base *base, struct http_pool **ret)
 		return -ENOMEM;
 	p = xcalloc(1, sizeof *p);
 	p->base = base;
+	p->own_threads = UINT_MAX;
 	p->multi = curl_multi_init();
 	p->timer = evtimer_new(base, on_timer, p);
 	p->failed_ev = event_new(base, -1, 0, on_failed, p);

@@ -388,6 +388,66 @@ START_TEST(a_resolver_that_hangs_holds_nothing)
 }
 END_TEST
 
+static unsigned
+threads(void)
+{
+	DIR *d = opendir("/proc/self/task");
+	unsigned n = 0;
+	struct dirent *e;
+
+	while ((e = readdir(d)))
+		n += e->d_name[0] != '.';
+	closedir(d);
+	return n;
+}
+
+/* Each look-up that hangs has a thread, which outlives its check by as long as it likes. */
+START_TEST(look_ups_that_hang_are_capped)
+{
+	enum { BATCH = 16, BATCHES = 5, CAP = 64 };
+	usec_t deadline = now_boottime() + PATIENCE_SEC * USEC_PER_SEC;
+	unsigned before;
+
+	resolver_awake = false;
+	GET("/status/200");
+	before = threads();
+	for (unsigned i = 0; i < BATCHES; i++) {
+		struct http_job *given_up[BATCH];
+		unsigned n = got.n;
+
+		for (unsigned k = 0; k < BATCH; k++) { /* half time out, half are cancelled */
+			begin((struct http_request){.timeout_usec = 50 * USEC_PER_MSEC},
+			      "http://blackhole.test/");
+			given_up[k] =
+				begin((struct http_request){.timeout_usec = 50 * USEC_PER_SEC},
+				      "http://blackhole.test/");
+		}
+		loop_until(&loop, &got.n, n + BATCH);
+		for (unsigned k = 0; k < BATCH && i < 2; k++)
+			http_cancel(given_up[k]);
+		if (i >= 2) /* refused at once */
+			loop_until(&loop, &got.n, n + 2 * BATCH);
+	}
+	ck_assert_uint_eq(got.observer, 2 * BATCH + 2 * BATCH * (BATCHES - 2));
+	ck_assert_uint_eq(threads(), before + CAP);
+	GET_WITHIN(1000, "http://blackhole.test/");
+	ck_assert_int_eq(got.a.failure, HTTP_OBSERVER);
+	ck_assert_str_eq(got.why,
+			 "cannot resolve blackhole.test: 64 look-ups of names hang already");
+	/* What needs no look-up goes on. */
+	GET("/status/200");
+	answered(200, "state: green\n");
+	GET("http://localhost:%u/status/200", server->port);
+	answered(200, "state: green\n");
+	/* They end at last, and names are asked for again. */
+	resolver_awake = true;
+	while (threads() > before && now_boottime() < deadline)
+		event_base_loop(loop.base, EVLOOP_ONCE);
+	GET("http://down.test/");
+	ck_assert_str_eq(got.why, "cannot resolve down.test");
+}
+END_TEST
+
 START_TEST(no_descriptor_left_is_our_own_failure)
 {
 	int next = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
@@ -566,6 +626,7 @@ main(void)
 	tcase_add_test(t, plain_http_is_no_tls);
 	tcase_add_test(t, a_failure_of_ours_is_not_the_services);
 	tcase_add_test(t, a_resolver_that_hangs_holds_nothing);
+	tcase_add_test(t, look_ups_that_hang_are_capped);
 	tcase_add_test(t, no_descriptor_left_is_our_own_failure);
 	tcase_add_test(t, connections_are_closed_on_exec);
 	tcase_add_test(t, a_hundred_at_once_hold_nothing);
