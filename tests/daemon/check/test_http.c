@@ -4,13 +4,16 @@
 
 #include "tests/daemon/check/server.h"
 
+#include <curl/curl.h>
 #include <dirent.h>
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <netdb.h>
 #include <openssl/evp.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
+#include <openssl/x509v3.h>
 #include <sys/resource.h>
 
 #include "daemon/check/http.h"
@@ -56,7 +59,28 @@ getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
 	return node && streq(node, "blackhole.test") ? EAI_AGAIN : real(node, service, hints, ret);
 }
 
-/* --- TLS, with a certificate that nobody vouches for --- */
+/* --- TLS, with a certificate that nobody vouches for, or that libcurl is told to trust --- */
+
+static char ca_file[64];
+static long valid_until = 3600; /* seconds from now */
+static const char *valid_for = "IP:127.0.0.1";
+
+/* The daemon trusts the system's authorities; here, where there is one, also ours. */
+#undef curl_easy_setopt
+CURLcode
+curl_easy_setopt(CURL *easy, CURLoption option, ...)
+{
+	typeof(curl_easy_setopt) *real = dlsym(RTLD_NEXT, "curl_easy_setopt");
+	va_list ap;
+	void *value; /* a long or a pointer, which are of one size here */
+
+	va_start(ap, option);
+	value = va_arg(ap, void *);
+	va_end(ap);
+	if (option == CURLOPT_URL && ca_file[0])
+		real(easy, CURLOPT_CAINFO, ca_file);
+	return real(easy, option, value);
+}
 
 /* libssl is in the process by libcurl. */
 #define SSL_FN(name) ((typeof(name) *)dlsym(RTLD_DEFAULT, #name))
@@ -66,23 +90,31 @@ self_signed(EVP_PKEY *key)
 {
 	X509 *x = X509_new();
 	X509_NAME *n = X509_get_subject_name(x);
+	X509_EXTENSION *e;
 
 	X509_NAME_add_entry_by_txt(n, "CN", MBSTRING_ASC, (const unsigned char *)"127.0.0.1", -1,
 				   -1, 0);
 	X509_set_issuer_name(x, n);
 	ASN1_INTEGER_set(X509_get_serialNumber(x), 1);
-	X509_gmtime_adj(X509_getm_notBefore(x), -3600);
-	X509_gmtime_adj(X509_getm_notAfter(x), 3600);
+	X509_set_version(x, 2);
+	X509_gmtime_adj(X509_getm_notBefore(x), -7200);
+	X509_gmtime_adj(X509_getm_notAfter(x), valid_until);
+	e = X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, valid_for);
+	X509_add_ext(x, e, -1);
+	X509_EXTENSION_free(e);
 	X509_set_pubkey(x, key);
 	ck_assert_int_gt(X509_sign(x, key, EVP_sha256()), 0);
 	return x;
 }
 
+static EVP_PKEY *tls_key;
+static X509 *tls_cert;
+
 static void
 serve_tls(int fd)
 {
-	EVP_PKEY *key = EVP_EC_gen("P-256");
-	X509 *x = self_signed(key);
+	EVP_PKEY *key = tls_key ? tls_key : EVP_EC_gen("P-256");
+	X509 *x = tls_cert ? tls_cert : self_signed(key);
 	SSL_CTX *ctx = SSL_FN(SSL_CTX_new)(SSL_FN(TLS_server_method)());
 	SSL *ssl;
 
@@ -99,8 +131,10 @@ serve_tls(int fd)
 	}
 	SSL_FN(SSL_free)(ssl);
 	SSL_FN(SSL_CTX_free)(ctx);
-	X509_free(x);
-	EVP_PKEY_free(key);
+	if (!tls_cert)
+		X509_free(x);
+	if (!tls_key)
+		EVP_PKEY_free(key);
 }
 
 /* --- */
@@ -224,6 +258,50 @@ START_TEST(a_redirect_is_told_not_followed)
 	answered(302, "");
 	loop_turns(&loop, 3);
 	ck_assert_uint_eq(server->requests, 1);
+	GET("/redirect-ftp");
+	answered(302, "");
+}
+END_TEST
+
+/* The daemon's own credentials are no service's business. */
+START_TEST(netrc_is_left_alone)
+{
+	char home[] = "/tmp/dhash-http-XXXXXX", file[64];
+	FILE *f;
+
+	ck_assert_ptr_nonnull(mkdtemp(home));
+	snprintf(file, sizeof file, "%s/.netrc", home);
+	f = fopen(file, "we");
+	fputs("machine 127.0.0.1 login me password secret\ndefault login me password s\n", f);
+	fclose(f);
+	setenv("HOME", home, 1);
+	GET("/status/200");
+	answered(200, "state: green\n");
+	unlink(file);
+	rmdir(home);
+	ck_assert_ptr_null(strstr(server->last, "Authorization"));
+}
+END_TEST
+
+/* Nobody takes the connection, nobody refuses it: the service's side, unlike a name's. */
+START_TEST(a_connect_that_hangs_is_the_services)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fds[4], fd;
+	unsigned port;
+
+	fd = bound(&port);
+	a.sin_port = htons((uint16_t)port);
+	listen(fd, 0);
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		connect(fds[i], (struct sockaddr *)&a, sizeof a);
+	}
+	GET_WITHIN(150, "http://127.0.0.1:%u/", port);
+	refused("within 150ms");
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+		close(fds[i]);
+	close(fd);
 }
 END_TEST
 
@@ -348,6 +426,51 @@ START_TEST(an_unknown_certificate_is_refused)
 	ck_assert_int_ne(got.a.failure, HTTP_ANSWERED);
 	ck_assert_uint_eq(server->accepted, 1);
 	ck_assert_uint_eq(server->requests, 0);
+}
+END_TEST
+
+/* Signed by one that is trusted, and yet good only in its time and for its name. */
+START_TEST(certificates_that_are_trusted)
+{
+	static const struct {
+		long until;
+		const char *name, *refused;
+	} rows[] = {
+		{3600, "IP:127.0.0.1", NULL},
+		{-60, "IP:127.0.0.1", "expired"},
+		{3600, "IP:127.0.0.2", "127.0.0.1"},
+	};
+
+	server->tls = serve_tls;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		FILE *f;
+
+		valid_until = rows[i].until;
+		valid_for = rows[i].name;
+		tls_key = EVP_EC_gen("P-256");
+		tls_cert = self_signed(tls_key);
+		strcpy(ca_file, "/tmp/dhash-http-XXXXXX");
+		f = fdopen(mkstemp(ca_file), "w");
+		PEM_write_X509(f, tls_cert);
+		fclose(f);
+		http_pool_free(pool); /* libcurl keeps what it trusts */
+		ck_assert_int_eq(http_pool_new(loop.base, &pool), 0);
+		GET("/");
+		unlink(ca_file);
+		if (rows[i].refused)
+			refused(rows[i].refused);
+		else
+			answered(200, "");
+		ck_assert_uint_eq(server->requests, 1);
+		http_pool_free(pool);
+		ck_assert_int_eq(http_pool_new(loop.base, &pool), 0);
+		loop_until_ended(&loop, server, (unsigned)i + 1);
+		X509_free(tls_cert);
+		EVP_PKEY_free(tls_key);
+	}
+	tls_cert = NULL;
+	tls_key = NULL;
+	ca_file[0] = '\0';
 }
 END_TEST
 
@@ -614,6 +737,8 @@ main(void)
 	tcase_add_test(t, the_body_is_kept_if_asked);
 	tcase_add_test(t, who_asks_says_so);
 	tcase_add_test(t, a_redirect_is_told_not_followed);
+	tcase_add_test(t, netrc_is_left_alone);
+	tcase_add_test(t, a_connect_that_hangs_is_the_services);
 	tcase_add_test(t, connections_are_kept);
 	tcase_add_test(t, a_kept_connection_that_died_is_no_failure);
 	tcase_add_test(t, limits_of_size_are_exact);
@@ -623,6 +748,7 @@ main(void)
 	tcase_add_test(t, nobody_there);
 	tcase_add_test(t, tcp_connects_and_lets_go);
 	tcase_add_test(t, an_unknown_certificate_is_refused);
+	tcase_add_test(t, certificates_that_are_trusted);
 	tcase_add_test(t, plain_http_is_no_tls);
 	tcase_add_test(t, a_failure_of_ours_is_not_the_services);
 	tcase_add_test(t, a_resolver_that_hangs_holds_nothing);
