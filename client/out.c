@@ -239,6 +239,7 @@ out_rest(struct out *o, size_t indent, enum style s, const char *fmt, ...)
 	va_start(ap, fmt);
 	text = format_escaped(fmt, ap);
 	va_end(ap);
+	clear_progress(o);
 	put_rows(o, s, text, indent, o->terminal ? o->width : SIZE_MAX);
 	free(text);
 }

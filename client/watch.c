@@ -31,14 +31,14 @@ say_end(struct out *o, const json_t *d)
 		xasprintf("%s/%s", jstr_or(d, "service", "?"), jstr_or(d, "environment", "?"));
 
 	if (streq(state, "succeeded"))
-		out_line(o, STYLE_GOOD, "succeeded: %s is on %s", tag, where);
+		out_rest(o, 4, STYLE_GOOD, "succeeded: %s is on %s", tag, where);
 	else if (streq(state, "rolled-back"))
-		out_line(o, STYLE_WARN, "rolled back: %s was taken off %s, %s is back: %s", tag,
+		out_rest(o, 4, STYLE_WARN, "rolled back: %s was taken off %s, %s is back: %s", tag,
 			 where, restored(d), jstr_or(d, "rollback_reason", why));
 	else if (streq(state, "rollback-failed"))
-		out_line(o, STYLE_BAD, "rollback failed: %s needs a human, now: %s", where, why);
+		out_rest(o, 4, STYLE_BAD, "rollback failed: %s needs a human, now: %s", where, why);
 	else
-		out_line(o, STYLE_BAD, "%s: %s on %s: %s", state, tag, where, why);
+		out_rest(o, 4, STYLE_BAD, "%s: %s on %s: %s", state, tag, where, why);
 	if (streq(state, "rejected"))
 		out_line(o, STYLE_PLAIN,
 			 "to override the gates: dhash deploy --force --reason TEXT");
