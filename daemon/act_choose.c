@@ -38,6 +38,8 @@ choose_release_work(struct job *j)
 	else if (file_read(AT_FDCWD, a->note_path, 256, &a->file, &len) < 0)
 		a->file = xstrdup(a->d.previous_tag);
 	a->file[strcspn(a->file, "\n")] = '\0';
+	if (tag_valid(a->file))
+		a->result = engine_check(act_releases(a->conf), a->file, &a->error);
 }
 
 static void
@@ -51,6 +53,10 @@ choose_release_done(struct job *j)
 		choose_answer(a, false, "", false,
 			      "there was no release before this one: name one with dhash rollback "
 			      "--to TAG");
+		return;
+	}
+	if (a->result < 0) {
+		choose_answer(a, false, "", false, a->error ? a->error : strerror(-a->result));
 		return;
 	}
 	snprintf(path, sizeof path, "releases/%s", a->file);

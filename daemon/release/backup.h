@@ -66,6 +66,8 @@ int backup_restore(const char *file, const char *sha256, const char *root, char 
  */
 int engine_deploy(const char *base, const char *tag, const char *artifact,
 		  const atomic_bool *cancelled, char **ret_previous, char **ret_error);
+/* Is releases/<tag> there, and complete?  -ENOENT else. */
+int engine_check(const char *base, const char *tag, char **ret_error);
 /* Points current at releases/<tag>, which must exist and be complete.  Idempotent. */
 int engine_switch(const char *base, const char *tag, char **ret_error);
 /* The tag that current names now; -ENOENT when there is none. */

@@ -345,9 +345,9 @@ engine_deploy(const char *base, const char *tag, const char *artifact, const ato
 }
 
 static int
-switch_to(struct engine *e)
+check_complete(struct engine *e)
 {
-	char sha256[DIGEST_HEX], *now = NULL;
+	char sha256[DIGEST_HEX];
 	int fd = -1, r = release_read(e, e->tag, &fd, sha256);
 
 	if (fd >= 0)
@@ -356,14 +356,36 @@ switch_to(struct engine *e)
 		return fail(e->ret_error, -ENOENT,
 			    "%s/releases/%s is not complete (it has no %s); deploy it again",
 			    e->base, e->tag, MARKER_NAME);
+	return r < 0 ? fail_errno(e->ret_error, r, "cannot open %s/releases/%s", e->base, e->tag)
+		     : 0;
+}
+
+static int
+switch_to(struct engine *e)
+{
+	char *now = NULL;
+	int r = check_complete(e);
+
 	if (r < 0)
-		return fail_errno(e->ret_error, r, "cannot open %s/releases/%s", e->base, e->tag);
+		return r;
 	r = current_read(e->base_fd, e->base, &now, e->ret_error);
 	if (r < 0 && r != -ENOENT)
 		return r;
 	r = now && streq(now, e->tag) ? 0
 				      : current_point(e->base_fd, e->base, e->tag, e->ret_error);
 	free(now);
+	return r;
+}
+
+int
+engine_check(const char *base, const char *tag, char **ret_error)
+{
+	struct engine e;
+	int r = engine_open(&e, base, tag, ret_error);
+
+	if (r == 0)
+		r = check_complete(&e);
+	engine_close(&e);
 	return r;
 }
 

@@ -52,6 +52,18 @@ def test_rollback_by_hand_to_a_tag(daemon, site, sample):
     assert current(site).endswith("v1") and sample.version() == "v1"
 
 
+def test_release_that_is_not_complete_is_no_way_back(daemon, site, sample):
+    start(daemon, site, sample.url, tags=("v1", "v2"), watch=(("critical", "5s", "100ms"),))
+    assert daemon.dhash("deploy", "--env", "production", "--tag", "v1").returncode == 0
+    deployment = daemon.deploy("v2")
+    daemon.wait_state(deployment, "watching")
+    (site.root / "releases/v1/.dhash-release").unlink()
+    done = daemon.dhash("rollback", "--env", "production", "--yes")
+    assert done.returncode == 1 and "is not complete" in done.stdout + done.stderr
+    assert current(site).endswith("v2")
+    assert not daemon.show(deployment)["target"]
+
+
 def test_missing_artifact_changes_nothing(daemon, site, sample):
     start(daemon, site, sample.url)
     done = daemon.dhash("deploy", "--env", "production", "--tag", "v9")

@@ -58,6 +58,7 @@ START_TEST(deploy_and_back)
 	expect_text("base/current/app/run", "two");
 	ck_assert_int_gt(readlink("base/current", target, sizeof target - 1), 0);
 	ck_assert_str_eq(target, "releases/v2+rc.1");
+	expect_ok(engine_check("base", "v1", &error));
 	expect_ok(engine_switch("base", "v1", &error));
 	expect_ok(engine_switch("base", "v1", &error));
 	expect_text("base/current/app/run", "one");
@@ -126,6 +127,9 @@ START_TEST(what_is_incomplete_is_replaced)
 	folder("base/releases/v1/half");
 	folder("base/releases/.v1.partial-00000000/x");
 	folder("base/releases/.v2.partial-00000000/x");
+	ck_assert_int_eq(engine_check("base", "v1", &error), -ENOENT);
+	free(error);
+	error = NULL;
 	ck_assert_int_eq(engine_switch("base", "v1", &error), -ENOENT);
 	expect_sentence(&error, "not complete");
 	expect_ok(deploy("v1", "v1.tar.gz"));
