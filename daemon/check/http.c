@@ -284,10 +284,21 @@ asked(const struct http_job *j)
 	return curl_easy_getinfo(j->easy, CURLINFO_PRETRANSFER_TIME_T, &at) == CURLE_OK && at > 0;
 }
 
+/* No local port is left, or no address of that family: nobody was asked. */
+static bool
+no_address(const struct http_job *j, CURLcode code)
+{
+	long os_error = 0;
+
+	return code == CURLE_COULDNT_CONNECT &&
+	       curl_easy_getinfo(j->easy, CURLINFO_OS_ERRNO, &os_error) == CURLE_OK &&
+	       os_error == EADDRNOTAVAIL;
+}
+
 static enum http_failure
 failure_of(const struct http_job *j, CURLcode code)
 {
-	if ((code != CURLE_OK && j->no_socket) || unresolved(j, code))
+	if ((code != CURLE_OK && j->no_socket) || unresolved(j, code) || no_address(j, code))
 		return HTTP_OBSERVER;
 	switch (code) {
 	case CURLE_OK:

@@ -59,6 +59,21 @@ getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
 	return node && streq(node, "blackhole.test") ? EAI_AGAIN : real(node, service, hints, ret);
 }
 
+/* --- a machine that has no local port left --- */
+
+static atomic_bool no_ports;
+
+int
+connect(int fd, const struct sockaddr *to, socklen_t len)
+{
+	typeof(connect) *real = (typeof(connect) *)dlsym(RTLD_NEXT, "connect");
+
+	if (!no_ports)
+		return real(fd, to, len);
+	errno = EADDRNOTAVAIL;
+	return -1;
+}
+
 /* --- TLS, with a certificate that nobody vouches for, or that libcurl is told to trust --- */
 
 static char ca_file[64];
@@ -590,6 +605,16 @@ START_TEST(no_descriptor_left_is_our_own_failure)
 }
 END_TEST
 
+START_TEST(without_a_local_port_nobody_was_asked)
+{
+	no_ports = true;
+	GET("/status/200");
+	no_ports = false;
+	ck_assert_int_eq(got.a.failure, HTTP_OBSERVER);
+	ck_assert_ptr_nonnull(strstr(got.why, "Cannot assign requested address"));
+}
+END_TEST
+
 /* Hooks and plugins get none of our connections. */
 START_TEST(connections_are_closed_on_exec)
 {
@@ -755,6 +780,7 @@ main(void)
 	tcase_add_test(t, a_resolver_that_hangs_holds_nothing);
 	tcase_add_test(t, look_ups_that_hang_are_capped);
 	tcase_add_test(t, no_descriptor_left_is_our_own_failure);
+	tcase_add_test(t, without_a_local_port_nobody_was_asked);
 	tcase_add_test(t, connections_are_closed_on_exec);
 	tcase_add_test(t, a_hundred_at_once_hold_nothing);
 	tcase_add_test(t, cancelling);
