@@ -83,26 +83,20 @@ guard_unobserved(const struct guard *g, const struct policy *p, enum sample_kind
 
 /*
  * A typed sample vouches for the time back to the one before it; when that is further away than the
- * grid explains, for one interval only.
+ * grid explains, for one interval only.  The grid is each phase's own: the first sample of a phase
+ * of long intervals must not vouch for a gap at the end of one of short ones.
  */
-static usec_t
-vouched(const struct guard *g, enum sample_kind k, usec_t at, usec_t interval)
-{
-	usec_t since = at - MAX(g->seen[k], g->armed_at);
-
-	return since <= interval + interval / 2 ? since : interval;
-}
-
 static void
-cover(struct guard *g, const struct policy *p, enum sample_kind k, usec_t at, usec_t span)
+cover(struct guard *g, const struct policy *p, enum sample_kind k, usec_t at, usec_t interval)
 {
-	usec_t from = at - span - g->t0, to = at - g->t0;
+	usec_t since = at - MAX(g->seen[k], g->armed_at), to = at - g->t0;
 
 	for (unsigned i = 0; i < p->n_phases; i++) {
-		usec_t a = MAX(from, schedule_begin(p, i)), b = MIN(to, p->phases[i].until_usec);
+		usec_t grid = MIN(interval, p->phases[i].interval_usec);
+		usec_t span = since <= grid + grid / 2 ? since : grid;
+		usec_t from = MAX(to - span, schedule_begin(p, i));
 
-		if (b > a)
-			g->observed[k][i] += b - a;
+		g->observed[k][i] += MAX(0, MIN(to, p->phases[i].until_usec) - from);
 	}
 }
 
@@ -110,7 +104,7 @@ static void
 seen(struct guard *g, const struct policy *p, const struct sample *s, usec_t interval)
 {
 	if (g->t0 != 0 && s->at > g->t0)
-		cover(g, p, s->kind, s->at, vouched(g, s->kind, s->at, interval));
+		cover(g, p, s->kind, s->at, interval);
 	g->seen[s->kind] = s->at;
 }
 

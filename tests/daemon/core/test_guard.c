@@ -60,6 +60,24 @@ START_TEST(a_gap_is_allowed_to_its_last_microsecond)
 }
 END_TEST
 
+/* The first sample of the extended phase is 400 s away from the last one of stability: 60 s of that
+ * are vouched for, as it is that phase's grid. */
+START_TEST(a_phase_of_long_intervals_vouches_for_none_of_short_ones)
+{
+	usec_t border = policy.phases[1].until_usec;
+	struct sample last = {
+		.kind = SAMPLE_HEALTH, .at = start + border - 390 * SEC_, .result = RESULT_OK};
+	struct sample first = {
+		.kind = SAMPLE_HEALTH, .at = start + border + 10 * SEC_, .result = RESULT_OK};
+
+	guard_sample(&guard, &policy, &last, 60 * SEC_);
+	ck_assert_int_eq(guard.observed[SAMPLE_HEALTH][1], 60 * SEC_);
+	guard_sample(&guard, &policy, &first, 300 * SEC_);
+	ck_assert_int_eq(guard.observed[SAMPLE_HEALTH][1], 60 * SEC_ + 50 * SEC_);
+	ck_assert_int_eq(guard.observed[SAMPLE_HEALTH][2], 10 * SEC_);
+}
+END_TEST
+
 START_TEST(a_gap_is_not_vouched_for)
 {
 	metrics(30 * SEC_, 30 * SEC_, 0, RESULT_OK);
@@ -148,6 +166,7 @@ main(void)
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, a_gap_is_allowed_to_its_last_microsecond);
+	tcase_add_test(t, a_phase_of_long_intervals_vouches_for_none_of_short_ones);
 	tcase_add_test(t, a_gap_is_not_vouched_for);
 	tcase_add_test(t, the_observers_failure_is_no_observation);
 	tcase_add_test(t, a_missing_round_neither_counts_nor_resets);
