@@ -133,7 +133,6 @@ void
 act_cancel(struct target *t)
 {
 	for (struct act *a = t->acts; a; a = a->next) {
-		a->cancelled = true;
 		job_cancel(&a->job);
 		if (a->hook)
 			hook_cancel(a->hook);

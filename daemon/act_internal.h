@@ -26,7 +26,7 @@ struct act {
 	struct deployment d;   /* as it was when the act began */
 	struct conf_env *conf; /* owned: a reload or the next deployment must not take it away */
 	struct hook *hook;     /* running */
-	bool in_worker, emergency, cancelled;
+	bool in_worker, emergency;
 
 	/* what the worker works on, and finds */
 	char *file;      /* owned */
