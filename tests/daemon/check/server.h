@@ -212,11 +212,19 @@ on_accept(void *arg)
 	struct server *s = arg;
 	int fd;
 
-	while ((fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
-		struct peer *p = xmalloc(sizeof *p);
-		unsigned nth = s->accepted++; /* before it can end */
+	/* A test that takes all descriptors away takes them from us, too, until it gives them back.
+	 */
+	while ((fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC)) >= 0 || errno == EMFILE) {
+		struct peer *p;
+		unsigned nth;
 
+		if (fd < 0) {
+			sched_yield();
+			continue;
+		}
+		p = xmalloc(sizeof *p);
 		*p = (struct peer){s, fd};
+		nth = s->accepted++; /* before it can end */
 		ck_assert_uint_lt(nth, CONNECTIONS_MAX);
 		pthread_create(&s->threads[nth], NULL, on_connection, p);
 	}
