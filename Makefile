@@ -198,6 +198,9 @@ coverage:
 	@$(MAKE) --no-print-directory BUILD=build-coverage COVERAGE=1 test-programs build-coverage/tests/sim/sim
 	@tests/lib/coverage build-coverage
 
+# The long runs (torture, fuzzing, endurance) bring their targets along.
+include $(wildcard tests/*/*.mk)
+
 # --- install ----------------------------------------------------------------------------------
 
 subst_dirs = sed -e 's|@sbindir@|$(sbindir)|g' -e 's|@bindir@|$(bindir)|g' \
