@@ -194,20 +194,13 @@ on_try_again(evutil_socket_t fd, short what, void *arg)
 static bool
 take_over(struct hook *h)
 {
-	struct hook_started s;
 	int r;
 
 	if (answer_from_result(h))
 		return true;
-	r = started_read(&h->files, &s);
+	r = started_open(&h->files);
 	if (r == -ENOENT)
 		return false;
-	if (r < 0) {
-		answer_text(h, HOOK_UNKNOWN, "it was started, but %s cannot be read: %s",
-			    h->files.started, strerror(-r));
-		return true;
-	}
-	r = started_open(&s);
 	if (r >= 0)
 		watch_runner(h, r);
 	else if (r != -ESRCH)

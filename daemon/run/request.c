@@ -282,42 +282,6 @@ request_done(struct request *q)
 
 /* --- started ------------------------------------------------------------------------------ */
 
-static int
-start_time_of(pid_t pid, uint64_t *ret)
-{
-	char path[64], *text, *p;
-	size_t len;
-	int r;
-
-	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-	r = file_read(AT_FDCWD, path, SMALL_MAX_BYTES, &text, &len);
-	if (r < 0)
-		return r;
-	/* The second field is the command in brackets, and may hold blanks and brackets itself. */
-	p = strrchr(text, ')');
-	for (int field = 2; p && field < 22; field++)
-		p = strchr(p + 1, ' ');
-	r = p && sscanf(p, "%" SCNu64, ret) == 1 ? 0 : -EBADMSG;
-	free(text);
-	return r;
-}
-
-/* Where /proc/sys is hidden the id is empty, and equal: pid and start time must do. */
-static void
-boot_id(char ret[40])
-{
-	char *text;
-	size_t len;
-
-	ret[0] = '\0';
-	if (file_read(AT_FDCWD, "/proc/sys/kernel/random/boot_id", SMALL_MAX_BYTES, &text, &len) <
-	    0)
-		return;
-	text[strcspn(text, "\n")] = '\0';
-	str_copy(ret, 40, text);
-	free(text);
-}
-
 /* The folders above were perhaps made a moment ago: without them in their parents, a power cut
  * would take `started` away, and the command would run twice. */
 static int
@@ -341,102 +305,95 @@ sync_folders(const char *folder)
 	return r < 0 ? r : -errno;
 }
 
+/* A lock dies with its process, however that ends, and is not handed on to children. */
 static int
-write_synced(const char *path, const char *text)
+write_locked(const char *path, const char *text)
 {
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644), r = 0;
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644), r;
 	size_t len = strlen(text);
 
 	if (fd < 0)
 		return -errno;
 	errno = ENOSPC; /* what a short write of so little means */
-	if (write(fd, text, len) != (ssize_t)len || fsync(fd) < 0)
-		r = -errno;
+	if (write(fd, text, len) == (ssize_t)len && fsync(fd) == 0 &&
+	    fcntl(fd, F_SETLK, &lock) == 0)
+		return fd;
+	r = -errno;
 	close(fd);
 	return r;
 }
 
-/* link() fails like O_EXCL where the name is taken, and shows the file with all its text at once:
- * a daemon that looks just now never reads half of it. */
-static int
-create_exclusive(const struct hook_files *f, const char *text)
-{
-	char *tmp = xasprintf("%s.tmp-%d", f->started, (int)getpid());
-	int r = write_synced(tmp, text);
-
-	if (r == 0 && link(tmp, f->started) < 0)
-		r = -errno;
-	unlink(tmp);
-	free(tmp);
-	if (r < 0)
-		return r;
-	r = sync_folders(f->folder);
-	if (r < 0)
-		unlink(f->started); /* nothing is run now: let nobody conclude that it was */
-	return r;
-}
-
+/* link() fails like O_EXCL where the name is taken, and shows the file with its text and its lock
+ * at once: a daemon that looks just now never takes a runner that is there for one that is gone. */
 int
 started_claim(const struct hook_files *f)
 {
-	uint64_t start_time;
-	char id[40], wall[USEC_TEXT_MAX], *text;
-	int r = start_time_of(getpid(), &start_time);
-
-	if (r < 0)
-		return r;
-	boot_id(id);
-	text = xasprintf("{\"pid\": %d, \"start_time\": %" PRIu64
-			 ", \"boot_id\": \"%s\", \"at\": \"%s\"}\n",
-			 (int)getpid(), start_time, id, wall_format(wall, now_realtime()));
-	r = create_exclusive(f, text);
-	free(text);
-	return r;
-}
-
-int
-started_read(const struct hook_files *f, struct hook_started *ret)
-{
-	json_int_t pid, start_time;
-	const char *id;
-	json_t *o;
-	int r = load_json(f->started, SMALL_MAX_BYTES, &o);
-
-	if (r < 0)
-		return r;
-	if (json_unpack(o, "{s:I, s:I, s:s}", "pid", &pid, "start_time", &start_time, "boot_id",
-			&id) < 0 ||
-	    pid <= 0 || pid > INT_MAX || strlen(id) >= sizeof ret->boot_id) {
-		r = -EBADMSG;
-	} else {
-		ret->pid = (pid_t)pid;
-		ret->start_time = (uint64_t)start_time;
-		str_copy(ret->boot_id, sizeof ret->boot_id, id);
-	}
-	json_decref(o);
-	return r;
-}
-
-int
-started_open(const struct hook_started *s)
-{
-	uint64_t start_time;
-	char id[40];
+	char wall[USEC_TEXT_MAX], *tmp = xasprintf("%s.tmp-%d", f->started, (int)getpid()), *text;
 	int fd, r;
 
-	boot_id(id);
-	if (!streq(id, s->boot_id))
+	text = xasprintf("{\"pid\": %d, \"at\": \"%s\"}\n", (int)getpid(),
+			 wall_format(wall, now_realtime()));
+	fd = write_locked(tmp, text);
+	r = fd < 0 ? fd : link(tmp, f->started) < 0 ? -errno : 0;
+	unlink(tmp);
+	free(tmp);
+	free(text);
+	if (r == 0) {
+		r = sync_folders(f->folder);
+		if (r < 0)
+			unlink(f->started); /* nothing is run now: let nobody conclude that it was
+					     */
+	}
+	if (r < 0 && fd >= 0)
+		close(fd);
+	return r < 0 ? r : fd;
+}
+
+static int
+holder_of(int fd, pid_t *ret)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+	if (fcntl(fd, F_GETLK, &lock) < 0)
+		return -errno;
+	if (lock.l_type == F_UNLCK)
 		return -ESRCH;
-	fd = (int)syscall(SYS_pidfd_open, s->pid, 0);
+	*ret = lock.l_pid;
+	return 0;
+}
+
+int
+started_holder(const struct hook_files *f, pid_t *ret)
+{
+	int fd = open(f->started, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK), r;
+
 	if (fd < 0)
 		return -errno;
-	/* Read after the pidfd is held: from then on the number cannot pass to another process
-	 * without start_time being different, or gone. */
-	r = start_time_of(s->pid, &start_time);
-	if (r == 0 && start_time == s->start_time)
+	r = holder_of(fd, ret);
+	close(fd);
+	return r;
+}
+
+int
+started_open(const struct hook_files *f)
+{
+	pid_t before, after;
+	int r = started_holder(f, &before), fd;
+
+	if (r < 0)
+		return r;
+	if (before <= 0)
+		return -EAGAIN; /* of another pid namespace: it is there, and cannot be watched */
+	fd = (int)syscall(SYS_pidfd_open, before, 0);
+	if (fd < 0)
+		return -errno;
+	/* Asked again now that the pidfd is held: the number cannot have passed on in between. */
+	r = started_holder(f, &after);
+	if (r == 0 && after == before)
 		return fd;
 	close(fd);
-	return r == -EMFILE || r == -ENFILE ? r : -ESRCH;
+	return r == -ENOENT || r == 0 ? -ESRCH : r;
 }
 
 /* --- result ------------------------------------------------------------------------------- */

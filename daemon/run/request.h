@@ -6,7 +6,8 @@
  * The three files that daemon and runner share, one JSON object each, in one folder:
  *
  *   <txid>.request  what to run; written by the daemon, any number of times, before the start
- *   <txid>.started  who runs it; made once, by the one runner that wins, before the command begins
+ *   <txid>.started  who runs it, locked as long as that lives; made once, by the one runner that
+ *                   wins, before the command begins
  *   <txid>.result   how it ended; made once, by that runner, which keeps room for it in
  *                   <txid>.result.reserved while the command runs
  *
@@ -44,18 +45,16 @@ int request_write(const struct hook_files *f, const struct hook_request *r);
 int request_read(const struct hook_files *f, struct request *ret, char **ret_why);
 void request_done(struct request *q);
 
-/* A process, told apart from every other that had or will have its number. */
-struct hook_started {
-	pid_t pid;
-	uint64_t start_time; /* clock ticks since boot: field 22 of /proc/PID/stat */
-	char boot_id[40];
-};
-/* Makes `started` for the calling process; -EEXIST when another runner was first. */
+/*
+ * Makes `started` for the calling process: a descriptor that is to be kept open, since the lock on
+ * it tells everybody that the runner lives; or -errno, -EEXIST when another one was first.
+ */
 int started_claim(const struct hook_files *f);
-/* -ENOENT when there is none, -EBADMSG when it cannot be understood. */
-int started_read(const struct hook_files *f, struct hook_started *ret);
-/* A pidfd of that very process; -ESRCH when it is gone. */
-int started_open(const struct hook_started *s);
+/* Who holds that lock; 0: somebody out of our sight.  -ENOENT: nothing was started; -ESRCH: the
+ * runner is gone.  For other processes than the holder. */
+int started_holder(const struct hook_files *f, pid_t *ret);
+/* A pidfd of that very process; -EAGAIN when it is there and cannot be watched. */
+int started_open(const struct hook_files *f);
 
 struct hook_ending {
 	struct hook_result r;

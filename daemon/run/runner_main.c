@@ -478,7 +478,7 @@ run_request(struct runner *u)
 		free(why);
 		return RUNNER_BAD_REQUEST;
 	}
-	r = started_claim(&u->files);
+	r = started_claim(&u->files); /* and kept: its lock says that we live */
 	if (r == -EEXIST)
 		return RUNNER_TAKEN;
 	if (r < 0) {

@@ -16,14 +16,14 @@ static pid_t
 runner_pid(const char *txid)
 {
 	struct hook_files f;
-	struct hook_started s;
+	pid_t pid;
 
 	ck_assert_int_eq(hook_files_init(&f, dir, txid), 0);
 	WAIT_FOR(access(f.started, F_OK) == 0);
-	/* It appears with all its text at once. */
-	ck_assert_int_eq(started_read(&f, &s), 0);
+	/* It appears with its lock at once. */
+	ck_assert_int_eq(started_holder(&f, &pid), 0);
 	hook_files_done(&f);
-	return s.pid;
+	return pid;
 }
 
 START_TEST(daemon_killed)
@@ -204,7 +204,7 @@ START_TEST(damaged_files)
 
 	write_file("t.started", 0644, "");
 	ck_assert_int_eq(ensure(&rq).outcome, HOOK_UNKNOWN);
-	write_file("t.started", 0644, "{\"pid\": -1, \"start_time\": 0, \"boot_id\": \"\"}");
+	write_file("t.started", 0644, "{\"pid\": -1}");
 	ck_assert_int_eq(ensure(&rq).outcome, HOOK_UNKNOWN);
 	write_file("t.result", 0644, "{\"outcome\": \"ok\"}");
 	ck_assert_int_eq(ensure(&rq).outcome, HOOK_UNKNOWN);
@@ -212,32 +212,34 @@ START_TEST(damaged_files)
 }
 END_TEST
 
-/* The number of the runner belongs to another process now, or the machine was started anew. */
-START_TEST(number_reused)
+/* What tells of a runner is the lock alone: a number in the file may be anybody's by now. */
+START_TEST(lock_alone_counts)
 {
 	struct hook_request rq = request_for("t", held);
-	struct hook_started s;
 	struct hook_files f;
 	char text[200];
+	int ready[2], fd;
+	pid_t pid, holder;
 
 	ck_assert_int_eq(hook_files_init(&f, dir, "t"), 0);
-	ck_assert_int_eq(started_claim(&f), 0); /* by ourselves */
-	ck_assert_int_eq(started_claim(&f), -EEXIST);
-	ck_assert_int_eq(started_read(&f, &s), 0);
-	ck_assert_int_eq(s.pid, getpid());
-	{
-		int fd = started_open(&s);
-
-		ck_assert_int_ge(fd, 0);
-		close(fd);
+	ck_assert_int_eq(pipe(ready), 0);
+	pid = fork();
+	if (pid == 0) {
+		if (started_claim(&f) >= 0 && started_claim(&f) == -EEXIST)
+			ck_assert_int_eq(write(ready[1], "", 1), 1);
+		pause();
 	}
-	snprintf(text, sizeof text, "{\"pid\": %d, \"start_time\": %llu, \"boot_id\": \"%s\"}",
-		 (int)s.pid, (unsigned long long)s.start_time + 1, s.boot_id);
-	write_file("t.started", 0644, text);
-	ck_assert_int_eq(ensure(&rq).outcome, HOOK_UNKNOWN);
-	snprintf(text, sizeof text,
-		 "{\"pid\": %d, \"start_time\": %llu, \"boot_id\": \"another boot\"}", (int)s.pid,
-		 (unsigned long long)s.start_time);
+	ck_assert_int_eq(read(ready[0], text, 1), 1);
+	ck_assert_int_eq(started_claim(&f), -EEXIST);
+	ck_assert_int_eq(started_holder(&f, &holder), 0);
+	ck_assert_int_eq(holder, pid);
+	fd = started_open(&f);
+	ck_assert_int_ge(fd, 0);
+	close(fd);
+	kill(pid, SIGKILL);
+	wait_exit(pid);
+	ck_assert_int_eq(started_open(&f), -ESRCH);
+	snprintf(text, sizeof text, "{\"pid\": %d}", (int)getpid());
 	write_file("t.started", 0644, text);
 	ck_assert_int_eq(ensure(&rq).outcome, HOOK_UNKNOWN);
 	ck_assert(!exists("count"));
@@ -260,7 +262,7 @@ main(void)
 	tcase_add_test(t, daemon_killed_at_any_moment);
 	tcase_add_test(t, runner_killed_at_any_moment);
 	tcase_add_test(t, damaged_files);
-	tcase_add_test(t, number_reused);
+	tcase_add_test(t, lock_alone_counts);
 	suite_add_tcase(s, t);
 	return run_suite(s);
 }
