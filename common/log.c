@@ -34,6 +34,7 @@ static const struct {
 	[LOG_KIND_HOOK_STARTED] = {"hook-started", "b8d92e4fcdc844aba513e67c4212c088"},
 	[LOG_KIND_HOOK_FINISHED] = {"hook-finished", "de8cd2b3199444538a36ee41b8cff61a"},
 	[LOG_KIND_HOOK_UNKNOWN] = {"hook-unknown", "4ae8a9316ee54ec0bd7efdba3184d6ff"},
+	[LOG_KIND_HOOK_OUTPUT] = {"hook-output", "1a6890fac4574e328397b703828a6b72"},
 	[LOG_KIND_BACKUP] = {"backup", "6d4bbbed41bc4b60a90a3b1f24d3c629"},
 	[LOG_KIND_BACKUP_CORRUPT] = {"backup-corrupt", "4e907f6087dc481a903a7a377d6def41"},
 	[LOG_KIND_GATE] = {"gate", "2ef1477a529e4320b413b5199d634e2a"},

@@ -29,6 +29,7 @@ enum log_kind {
 	LOG_KIND_HOOK_STARTED,
 	LOG_KIND_HOOK_FINISHED,
 	LOG_KIND_HOOK_UNKNOWN, /* started, and no result to be had */
+	LOG_KIND_HOOK_OUTPUT,  /* a line that a hook wrote */
 	LOG_KIND_BACKUP,
 	LOG_KIND_BACKUP_CORRUPT,
 	LOG_KIND_GATE,
