@@ -17,6 +17,7 @@ mandir ?= $(datarootdir)/man
 systemdsystemunitdir ?= $(or $(shell pkg-config --variable=systemdsystemunitdir systemd 2>/dev/null),/lib/systemd/system)
 sysusersdir ?= /usr/lib/sysusers.d
 tmpfilesdir ?= /usr/lib/tmpfiles.d
+polkitrulesdir ?= /usr/share/polkit-1/rules.d
 bashcompletiondir ?= $(datadir)/bash-completion/completions
 zshcompletiondir ?= $(datadir)/zsh/vendor-completions
 fishcompletiondir ?= $(datadir)/fish/vendor_completions.d
@@ -95,9 +96,10 @@ $(BUILD)/dhash: $(call obj,client/main.c) $(LIBCLIENT) $(LIBCOMMON)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(CLIENT_LIBS)
 
-$(BUILD)/dhash-hook: $(call obj,$(RUNNER_SRC) $(addprefix daemon/run/,request.c program.c command.c)) $(LIBCOMMON)
+# What it needs of the daemon is little; the linker sees to that.
+$(BUILD)/dhash-hook: $(call obj,$(RUNNER_SRC)) $(LIBDAEMON) $(LIBCORE) $(LIBCOMMON)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(call pkgs,jansson)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(DAEMON_LIBS)
 
 $(LIBCOMMON): $(call obj,$(COMMON_SRC))
 $(LIBCORE): $(call obj,$(CORE_SRC))
@@ -210,7 +212,7 @@ subst_dirs = sed -e 's|@sbindir@|$(sbindir)|g' -e 's|@bindir@|$(bindir)|g' \
 install: all
 	$(INSTALL) -d $(DESTDIR)$(sbindir) $(DESTDIR)$(bindir) $(DESTDIR)$(libexecdir)/dhashd \
 		$(DESTDIR)$(sysconfdir)/dhashd/services.d $(DESTDIR)$(sysconfdir)/dhashd/dhashd.conf.d \
-		$(DESTDIR)$(systemdsystemunitdir) $(DESTDIR)$(sysusersdir) $(DESTDIR)$(tmpfilesdir) \
+		$(DESTDIR)$(systemdsystemunitdir) $(DESTDIR)$(sysusersdir) $(DESTDIR)$(tmpfilesdir) $(DESTDIR)$(polkitrulesdir) \
 		$(DESTDIR)$(bashcompletiondir) $(DESTDIR)$(zshcompletiondir) $(DESTDIR)$(fishcompletiondir) \
 		$(DESTDIR)$(docdir) $(foreach s,1 5 7 8,$(DESTDIR)$(mandir)/man$(s))
 	$(INSTALL) $(BUILD)/dhashd $(DESTDIR)$(sbindir)/dhashd
@@ -219,7 +221,8 @@ install: all
 	for f in systemd/*.in; do n=$${f##*/}; \
 		$(subst_dirs) "$$f" >"$(DESTDIR)$(systemdsystemunitdir)/$${n%.in}" || exit 1; \
 		chmod 644 "$(DESTDIR)$(systemdsystemunitdir)/$${n%.in}"; done
-	$(INSTALL) -m 644 systemd/dhashd.socket $(DESTDIR)$(systemdsystemunitdir)/dhashd.socket
+	$(INSTALL) -m 644 systemd/dhashd.socket systemd/dhash.slice $(DESTDIR)$(systemdsystemunitdir)/
+	$(INSTALL) -m 644 systemd/50-dhashd.rules $(DESTDIR)$(polkitrulesdir)/50-dhashd.rules
 	$(INSTALL) -m 644 systemd/dhashd.sysusers $(DESTDIR)$(sysusersdir)/dhashd.conf
 	$(INSTALL) -m 644 systemd/dhashd.tmpfiles $(DESTDIR)$(tmpfilesdir)/dhashd.conf
 	test -e $(DESTDIR)$(sysconfdir)/dhashd/dhashd.conf || \

@@ -202,6 +202,8 @@ void
 act_gates(struct target *t, const struct deployment *d, unsigned attempt)
 {
 	struct act *a = act_new(t, ACT_GATES, d, attempt);
+	struct gate_hooks hooks = daemon_gate_hooks(t->daemon, a->d.id);
 
-	gates_run(t->daemon->store, target_observer(t), a->conf, d->tag, d->forced, on_gates, a);
+	gates_run(t->daemon->store, &hooks, target_observer(t), a->conf, d->tag, d->forced,
+		  on_gates, a);
 }

@@ -9,6 +9,7 @@
 #include "common/log.h"
 #include "common/util.h"
 #include "daemon/act_internal.h"
+#include "daemon/run/order.h"
 
 /* --- hooks --- */
 
@@ -26,14 +27,6 @@ on_hook(void *arg, const struct hook_result *r)
 	act_answer_hook(a, r->outcome, r->text);
 }
 
-static void
-env_add(char ***v, size_t *n, char *entry)
-{
-	*v = xrealloc(*v, (*n + 2) * sizeof **v);
-	(*v)[(*n)++] = entry;
-	(*v)[*n] = NULL;
-}
-
 /* The release that the step puts in place: a restart after a rollback starts the one from before.
  */
 static const char *
@@ -44,78 +37,34 @@ tag_in_place(const struct act *a)
 	return back ? a->d.target + 9 : a->d.tag;
 }
 
-/* Nothing of the daemon's own environment; what a script needs to know. */
-static char **
-hook_environment(const struct act *a, const char *step)
-{
-	char **v = NULL;
-	size_t n = 0;
-
-	env_add(&v, &n,
-		xstrdup("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"));
-	env_add(&v, &n, xstrdup("LANG=C.UTF-8"));
-	env_add(&v, &n, xasprintf("DHASH_SERVICE=%s", a->d.service));
-	env_add(&v, &n, xasprintf("DHASH_ENVIRONMENT=%s", a->d.environment));
-	env_add(&v, &n, xasprintf("DHASH_DEPLOYMENT=%s", a->d.id));
-	env_add(&v, &n, xasprintf("DHASH_TAG=%s", tag_in_place(a)));
-	env_add(&v, &n, xasprintf("DHASH_PREVIOUS_TAG=%s", a->d.previous_tag));
-	env_add(&v, &n, xasprintf("DHASH_LEAD=%s", a->d.lead));
-	env_add(&v, &n,
-		xasprintf("DHASH_BACKUP=%s", a->kind == ACT_ROLLBACK ? a->d.target : a->d.backup));
-	env_add(&v, &n, xasprintf("DHASH_STEP=%s", step));
-	env_add(&v, &n,
-		xasprintf("DHASH_SESSION=%s/sessions/%s", a->daemon->options.state_dir, a->d.id));
-	for (char **e = a->conf->hook_environment; e && *e; e++)
-		env_add(&v, &n, xstrdup(*e));
-	return v;
-}
-
-static char *
-txid_of(const struct act *a, const char *step)
-{
-	if (a->kind == ACT_ROLLBACK)
-		return xasprintf("%s.%s.%u", a->d.id, step, a->d.rollbacks);
-	return xasprintf("%s.%s", a->d.id, step);
-}
-
 static void
-start_hook(struct act *a, char *const *argv, const char *step)
+start_hook(struct act *a, enum hook_step step)
 {
 	bool rollback = a->kind == ACT_ROLLBACK;
-	struct specifiers s = {
-		.environment = a->d.environment,
-		.tag = tag_in_place(a),
-		.backup = rollback ? a->d.target : a->d.backup,
-		.deployment = a->d.id,
+	struct hook_order o = {
+		.step = step,
+		.rollback = a->d.rollbacks,
 		.service = a->d.service,
-	};
-	const char *state = a->daemon->options.state_dir;
-	char *txid = txid_of(a, step), *folder = session_path(state, a->d.id, "hooks");
-	char *log = session_path(state, a->d.id, rollback ? "rollback.log" : "deploy.log");
-	char **words = specifiers_expandv(argv, &s), **env = hook_environment(a, step);
-	struct hook_request q = {
-		.txid = txid,
-		.folder = folder,
-		.log = log,
-		.argv = words,
-		.environ = env,
-		.directory = act_root(a->conf),
-		.user = a->conf->user,
-		.timeout_usec = rollback ? a->conf->policy.rollback_timeout_usec
-					 : a->conf->policy.deploy_timeout_usec,
-		.kill_usec = a->conf->hook_kill_usec,
-		.output_max_bytes = a->conf->hook_output_max_bytes,
+		.environment = a->d.environment,
+		.deployment = a->d.id,
+		.tag = tag_in_place(a),
+		.previous_tag = a->d.previous_tag,
+		.lead = a->d.lead,
+		.backup = rollback ? a->d.target : a->d.backup,
+		.sha256 = rollback ? a->d.target_sha256 : a->d.backup_sha256,
 	};
 	struct log_fields f = act_log_fields(a);
+	struct hook_plan p;
 
-	log_event(LOG_KIND_HOOK_STARTED, LOG_NOTICE, &f, "hook: %s: %s (output in %s)", step,
-		  words[0], log);
-	a->hook = hook_ensure(a->daemon->base, a->daemon->runner, &q, on_hook, a);
-	strv_free(env);
-	strv_free(words);
-	free(log);
-	free(folder);
-	free(txid);
+	if (hook_plan_init(&p, &o, a->conf, a->daemon->options.state_dir, NULL) < 0) {
+		act_answer_hook(a, HOOK_FAILED, "there is no such hook");
+		return;
+	}
+	p.r.order = &o;
+	log_event(LOG_KIND_HOOK_STARTED, LOG_NOTICE, &f, "hook: %s: %s (output in %s)",
+		  hook_step_name(step), p.argv[0], p.log);
+	a->hook = hook_ensure(a->daemon->base, &a->daemon->way, &p.r, on_hook, a);
+	hook_plan_done(&p);
 }
 
 /* --- the built-in engine --- */
@@ -123,8 +72,6 @@ start_hook(struct act *a, char *const *argv, const char *step)
 static void
 engine_finish(struct act *a, const char *done_text)
 {
-	const char *step = a->kind == ACT_ROLLBACK ? "restart-rollback" : "restart";
-
 	a->in_worker = false;
 	if (!a->target)
 		act_free(a);
@@ -133,7 +80,7 @@ engine_finish(struct act *a, const char *done_text)
 	else if (a->result < 0)
 		act_answer_hook(a, HOOK_FAILED, a->error ? a->error : strerror(-a->result));
 	else if (a->conf->restart)
-		start_hook(a, a->conf->restart, step);
+		start_hook(a, a->kind == ACT_ROLLBACK ? STEP_RESTART_BACK : STEP_RESTART);
 	else
 		act_answer_hook(a, HOOK_OK, done_text);
 }
@@ -188,7 +135,7 @@ act_deploy_release(struct target *t, const struct deployment *d, unsigned attemp
 	struct specifiers s = {.environment = d->environment, .tag = d->tag, .service = d->service};
 
 	if (a->conf->deploy) {
-		start_hook(a, a->conf->deploy, "deploy");
+		start_hook(a, STEP_DEPLOY);
 		return;
 	}
 	a->file = specifiers_expand(a->conf->artifact, &s);
@@ -234,7 +181,7 @@ act_roll_back(struct target *t, const struct deployment *d, unsigned attempt)
 	struct act *a = act_new(t, ACT_ROLLBACK, d, attempt);
 
 	if (a->conf->rollback)
-		start_hook(a, a->conf->rollback, "rollback");
+		start_hook(a, STEP_ROLLBACK);
 	else if (act_uses_engine(a->conf) && strncmp(d->target, "releases/", 9) == 0)
 		act_submit(a, engine_switch_work, engine_switch_done);
 	else

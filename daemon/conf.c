@@ -163,9 +163,8 @@ list(const char *folder, struct dirent ***ret, struct conf_errors *errors)
 }
 
 static void
-load_service(struct conf *c, const char *path, const char *file_name, struct conf_errors *errors)
+load_service(struct conf *c, const char *path, const char *service, struct conf_errors *errors)
 {
-	char *service = xasprintf("%.*s", (int)(strlen(file_name) - strlen(".conf")), file_name);
 	struct conf_env **envs;
 	struct conf_file f;
 	size_t n = 0, more = 0;
@@ -184,7 +183,32 @@ load_service(struct conf *c, const char *path, const char *file_name, struct con
 		free(envs);
 		conf_file_done(&f);
 	}
+}
+
+static void
+load_service_file(struct conf *c, const char *path, const char *file_name,
+		  struct conf_errors *errors)
+{
+	char *service = xasprintf("%.*s", (int)(strlen(file_name) - strlen(".conf")), file_name);
+
+	load_service(c, path, service, errors);
 	free(service);
+}
+
+int
+conf_load_service(const char *path, const char *service, struct conf **ret,
+		  struct conf_errors *errors)
+{
+	struct conf *c = xcalloc(1, sizeof *c);
+
+	c->envs = xcalloc(1, sizeof *c->envs);
+	load_service(c, path, service, errors);
+	if (errors->n > 0) {
+		conf_free(c);
+		return -EINVAL;
+	}
+	*ret = c;
+	return 0;
 }
 
 static void
@@ -200,7 +224,7 @@ load_folder(struct conf *c, struct daemon_keys *keys, const char *folder,
 		if (keys)
 			load_daemon_file(path, keys, errors);
 		else
-			load_service(c, path, files[i]->d_name, errors);
+			load_service_file(c, path, files[i]->d_name, errors);
 		free(path);
 		free(files[i]);
 	}

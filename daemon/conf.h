@@ -78,6 +78,9 @@ struct conf_errors {
  * files that cannot be read).  A folder without services is no error.
  */
 int conf_load(const char *confdir, struct conf **ret, struct conf_errors *errors);
+/* One service's file alone, wherever it stands: nothing else's errors get in its way. */
+int conf_load_service(const char *path, const char *service, struct conf **ret,
+		      struct conf_errors *errors);
 void conf_free(struct conf *c);
 void conf_errors_free(struct conf_errors *e);
 struct conf_env *conf_find(const struct conf *c, const char *service, const char *environment);

@@ -381,6 +381,17 @@ find_runner(void)
 	return xstrdup(DHASH_LIBEXECDIR "/dhash-hook");
 }
 
+struct gate_hooks
+daemon_gate_hooks(const struct daemon *d, const char *deployment)
+{
+	return (struct gate_hooks){
+		.base = d->base,
+		.way = &d->way,
+		.state_dir = d->options.state_dir,
+		.deployment = deployment,
+	};
+}
+
 static int
 open_store(struct daemon *d)
 {
@@ -526,6 +537,7 @@ unload(struct daemon *d)
 	core_free(d->core);
 	conf_free(d->conf);
 	free(d->effects);
+	manager_free(d->manager);
 	free(d->runner);
 	free_event(d->timer);
 	free_event(d->watchdog);
@@ -547,6 +559,9 @@ daemon_run(const struct daemon_options *options)
 	d.queue_tail = &d.queue;
 	d.effects = xcalloc(1, sizeof *d.effects);
 	d.runner = find_runner();
+	if (d.base && options->hook_units)
+		d.manager = manager_new(d.base);
+	d.way = (struct hook_way){.runner = d.runner, .manager = d.manager};
 	d.started_boottime = now_boottime();
 	d.started_wall = now_realtime();
 	r = d.base ? add_events(&d) : -ENOMEM;

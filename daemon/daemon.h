@@ -18,6 +18,7 @@
 #include "daemon/ctl/ctl.h"
 #include "daemon/gate/gate.h"
 #include "daemon/run/hook.h"
+#include "daemon/run/manager.h"
 #include "daemon/session.h"
 #include "daemon/store.h"
 #include "daemon/worker.h"
@@ -59,6 +60,7 @@ struct asked {
 
 struct daemon_options {
 	const char *confdir, *state_dir, *socket_path;
+	bool hook_units; /* hooks are units of systemd, not children */
 };
 
 struct daemon {
@@ -76,6 +78,8 @@ struct daemon {
 	struct core *core;
 	struct effects *effects; /* owned: large */
 	char *runner;            /* owned: path of dhash-hook */
+	struct manager *manager; /* owned: starts hooks as units; NULL = as children */
+	struct hook_way way;     /* of the two */
 	struct target **targets; /* owned; by handle */
 	unsigned n_targets;
 	struct queued *queue, **queue_tail;
@@ -102,6 +106,8 @@ struct observer *target_observer(struct target *t);
 /* Lets go of the frozen configuration, and of the observer that was made for it. */
 void target_thaw(struct target *t);
 void daemon_status_line(struct daemon *d);
+/* How the gates ask about hooks; deployment is borrowed, NULL where there is none yet. */
+struct gate_hooks daemon_gate_hooks(const struct daemon *d, const char *deployment);
 
 /* effects.c */
 void effects_apply(struct daemon *d, const struct effects *fx);

@@ -10,27 +10,30 @@
 #include "common/util.h"
 #include "daemon/daemon.h"
 
-enum { OPT_STATE = 256, OPT_SOCKET, OPT_VERSION, OPT_HELP };
+enum { OPT_STATE = 256, OPT_SOCKET, OPT_HOOK_UNITS, OPT_VERSION, OPT_HELP };
 
 static const struct option long_options[] = {
 	{"test", no_argument, NULL, 't'},
 	{"config", required_argument, NULL, 'c'},
 	{"state", required_argument, NULL, OPT_STATE},
 	{"socket", required_argument, NULL, OPT_SOCKET},
+	{"hook-units", no_argument, NULL, OPT_HOOK_UNITS},
 	{"version", no_argument, NULL, OPT_VERSION},
 	{"help", no_argument, NULL, OPT_HELP},
 	{0},
 };
 
 static const char usage_text[] =
-	"usage: dhashd [-t] [-c CONFDIR] [--state DIR] [--socket PATH] [--version]\n"
+	"usage: dhashd [-t] [-c CONFDIR] [--state DIR] [--socket PATH] [--hook-units]\n"
+	"              [--version]\n"
 	"  -t, --test      check the configuration and exit: 0 good, 78 not\n"
 	"  -c, --config    folder of dhashd.conf; default $CONFIGURATION_DIRECTORY "
 	"or " DHASH_SYSCONFDIR "/dhashd\n"
 	"  --state         folder of the database, sessions and backups; default $STATE_DIRECTORY "
 	"or\n"
 	"                  /var/lib/dhashd\n"
-	"  --socket        control socket; default /run/dhashd.sock\n";
+	"  --socket        control socket; default /run/dhashd.sock\n"
+	"  --hook-units    run hooks as units dhash-hook@... of systemd, not as children\n";
 
 static const char *
 from_environment(const char *name, const char *otherwise)
@@ -115,6 +118,9 @@ main(int argc, char **argv)
 			break;
 		case OPT_SOCKET:
 			o.socket_path = absolute(optarg);
+			break;
+		case OPT_HOOK_UNITS:
+			o.hook_units = true;
 			break;
 		case OPT_VERSION:
 			puts("dhashd " DHASH_VERSION);

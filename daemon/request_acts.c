@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "common/util.h"
+#include "daemon/release/admit.h"
 #include "daemon/requests_internal.h"
 
 /* --- deploy --- */
@@ -141,11 +142,21 @@ on_dry_run(void *arg, const struct gates *g)
 	wish_free(w);
 }
 
+/* It goes into the environment of hooks, and into files of one line each. */
+static bool
+has_control(const char *s)
+{
+	while (*s && (unsigned char)*s >= 0x20 && *s != 0x7f)
+		s++;
+	return *s != '\0';
+}
+
 void
 request_deploy(struct daemon *d, struct ctl_request *r, const struct peer *p, json_t *body)
 {
 	struct target *t = request_target(d, r, body);
 	const char *tag = arg_text(body, "tag"), *lead = arg_text(body, "lead");
+	struct gate_hooks hooks = daemon_gate_hooks(d, NULL);
 	struct deploy_wish *w;
 
 	if (!t)
@@ -168,6 +179,10 @@ request_deploy(struct daemon *d, struct ctl_request *r, const struct peer *p, js
 			  "the lead may have 64 characters, the reason 255");
 		return;
 	}
+	if (has_control(lead)) {
+		ctl_error(r, 400, "bad-request", NULL, "the lead has control characters");
+		return;
+	}
 	if (arg_flag(body, "force") && !*arg_text(body, "reason")) {
 		ctl_error(r, 400, "bad-request", NULL,
 			  "--force needs --reason: it is kept in the audit trail");
@@ -179,8 +194,8 @@ request_deploy(struct daemon *d, struct ctl_request *r, const struct peer *p, js
 	w->body = json_incref(body);
 	if (arg_flag(body, "dry_run")) {
 		w->request = r;
-		gates_run(d->store, target_observer(t), t->conf, tag, arg_flag(body, "force"),
-			  on_dry_run, w);
+		gates_run(d->store, &hooks, target_observer(t), t->conf, tag,
+			  arg_flag(body, "force"), on_dry_run, w);
 		return;
 	}
 	if (request_refuse_read_only(d, r)) {
@@ -283,6 +298,22 @@ on_rows_of_tag(void *arg, int error, struct backup_row *rows, size_t n)
 	rollback_settle(w, found ? NULL : text);
 }
 
+/* A hook that is a unit is given files of the backup folder only: said now, not when it is run. */
+static char *
+backup_refused(const struct daemon *d, const struct target *t, const char *file)
+{
+	const struct conf_env *c = target_conf(t);
+	char *folder, *why = NULL;
+
+	if (!d->manager || !c || !c->rollback || !*file)
+		return NULL;
+	folder = c->backup_dir ? xstrdup(c->backup_dir)
+			       : xasprintf("%s/backups", d->options.state_dir);
+	admit_name(folder, file, &why);
+	free(folder);
+	return why;
+}
+
 static const char *
 rollback_problem(const char *to, const char *file)
 {
@@ -303,11 +334,14 @@ request_rollback(struct daemon *d, struct ctl_request *r, const struct peer *p, 
 	const char *problem = rollback_problem(to, file);
 	struct rollback_wish *w;
 	struct asked *a;
+	char *refused;
 
 	if (!t || request_refuse_read_only(d, r))
 		return;
-	if (problem) {
-		ctl_error(r, 400, "bad-request", NULL, "%s", problem);
+	refused = problem ? NULL : backup_refused(d, t, file);
+	if (problem || refused) {
+		ctl_error(r, 400, "bad-request", NULL, "%s", problem ? problem : refused);
+		free(refused);
 		return;
 	}
 	a = asked_new(d, r, CTL_ROLLBACK, p, t, arg_text(body, "reason"));

@@ -11,12 +11,14 @@
 #include "common/util.h"
 #include "daemon/check/round.h"
 #include "daemon/conf.h"
-#include "daemon/run/hook.h"
+#include "daemon/run/order.h"
 #include "daemon/store.h"
 
 struct run {
 	struct store *store;
-	struct conf_env *env;      /* owned: what is being asked outlives a reload */
+	struct gate_hooks hooks;
+	char *deployment;     /* owned; the session that the question to the runner is put in */
+	struct conf_env *env; /* owned: what is being asked outlives a reload */
 	struct observer *observer; /* owned, and nobody else's: it is never busy for another */
 	char *tag;                 /* owned */
 	bool force;
@@ -47,6 +49,7 @@ finish(struct run *r)
 	r->fn(r->arg, &r->gates);
 	observer_free(r->observer);
 	conf_env_free(r->env);
+	free(r->deployment);
 	free(r->tag);
 	free(r);
 }
@@ -143,22 +146,142 @@ on_metrics(void *arg, int error, const char *text)
 	finish(r);
 }
 
+/* --- what the daemon must be able to write ------------------------------------------------------
+ */
+
+/* The folder itself, or the nearest one above it that is there. */
+static int
+writable_fault(const char *path)
+{
+	char *at = xstrdup(path), *slash;
+	int r;
+
+	while (access(at, F_OK) < 0 && errno == ENOENT && (slash = strrchr(at, '/')) && slash != at)
+		*slash = '\0';
+	r = access(at, W_OK) < 0 ? -errno : 0;
+	free(at);
+	return r;
+}
+
 static void
-gates_of_machine(struct run *r)
+gate_writable(struct run *r, const char *name, const char *path)
+{
+	int fault = writable_fault(path);
+
+	if (fault == 0)
+		report(r, name, true, false, "%s can be written", path);
+	else if (fault == -EROFS)
+		report(r, name, false, false,
+		       "cannot write to %s: it is read-only for dhashd; systemctl edit dhashd, and "
+		       "say [Service] ReadWritePaths=%s",
+		       path, path);
+	else
+		report(r, name, false, false,
+		       "cannot write to %s: %s; it must belong to dhashd's user", path,
+		       strerror(-fault));
+}
+
+/* Only what the daemon does itself: hooks see to their own. */
+static void
+gate_folders(struct run *r)
+{
+	const struct conf_env *e = r->env;
+	const char *root = e->working_directory ? e->working_directory : "/";
+
+	if (!e->deploy && e->artifact)
+		gate_writable(r, "releases", e->releases ? e->releases : root);
+	if (e->backup_paths && e->backup_dir)
+		gate_writable(r, "backup-folder", e->backup_dir);
+	if (e->backup_paths && !e->rollback && !e->artifact)
+		gate_writable(r, "restore", root);
+}
+
+/* --- hooks, by whoever runs them -----------------------------------------------------------------
+ */
+
+static void
+gates_after_hooks(struct run *r)
 {
 	int error;
 
-	gate_hook(r, r->env->deploy, "deploy-hook");
-	gate_hook(r, r->env->rollback, "rollback-hook");
-	gate_hook(r, r->env->restart, "restart-hook");
-	gate_user(r);
 	gate_artifact(r);
+	gate_folders(r);
 	error = r->env->metrics.url ? observer_probe_metrics(r->observer, on_metrics, r) : 0;
 	if (error < 0)
 		report(r, "metrics", false, true, "the metrics source cannot be asked: %s",
 		       strerror(-error));
 	if (error < 0 || !r->env->metrics.url)
 		finish(r);
+}
+
+/* A question alone leaves no session behind. */
+static void
+forget_question(const struct run *r)
+{
+	static const char *const suffixes[] = {"request", "started", "result"};
+	char *folder = hooks_folder(r->hooks.state_dir, r->deployment), *session;
+
+	for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
+		char *path = xasprintf("%s/%s.check.%s", folder, r->deployment, suffixes[i]);
+
+		unlink(path);
+		free(path);
+	}
+	rmdir(folder);
+	session = xasprintf("%.*s", (int)(strlen(folder) - strlen("/hooks")), folder);
+	rmdir(session);
+	free(session);
+	free(folder);
+}
+
+static void
+on_hooks_checked(void *arg, const struct hook_result *result)
+{
+	struct run *r = arg;
+
+	report(r, "hooks", result->outcome == HOOK_OK, false, "%s", result->text);
+	if (!r->hooks.deployment)
+		forget_question(r);
+	gates_after_hooks(r);
+}
+
+/* The one who will run them sees what the daemon, in its sandbox, does not: /home, other users. */
+static void
+ask_runner(struct run *r)
+{
+	struct hook_order o = {
+		.step = STEP_CHECK,
+		.service = r->env->service,
+		.environment = r->env->name,
+		.deployment = r->deployment,
+		.tag = r->tag,
+		.previous_tag = "",
+		.lead = "",
+		.backup = "",
+		.sha256 = "",
+	};
+	char *txid = order_txid(&o), *folder = hooks_folder(r->hooks.state_dir, r->deployment);
+	struct hook_request q = {.txid = txid, .folder = folder, .order = &o};
+
+	hook_ensure(r->hooks.base, r->hooks.way, &q, on_hooks_checked, r);
+	free(folder);
+	free(txid);
+}
+
+static void
+gates_of_machine(struct run *r)
+{
+	bool any = r->env->deploy || r->env->rollback || r->env->restart;
+
+	if (any && r->hooks.way->manager) {
+		ask_runner(r);
+		return;
+	}
+	gate_hook(r, r->env->deploy, "deploy-hook");
+	gate_hook(r, r->env->rollback, "rollback-hook");
+	gate_hook(r, r->env->restart, "restart-hook");
+	gate_user(r);
+	gates_after_hooks(r);
 }
 
 static void
@@ -231,13 +354,26 @@ env_copy(const struct conf_env *env)
 	return copy;
 }
 
+/* Names a session that there is not: the second, and which one in it. */
+static char *
+question_name(void)
+{
+	static unsigned n;
+	char stamp[USEC_TEXT_MAX];
+
+	wall_format_compact(stamp, now_realtime());
+	return xasprintf("check-%s-%u", stamp, n++ % 1000);
+}
+
 void
-gates_run(struct store *store, const struct observer *observer, const struct conf_env *env,
-	  const char *tag, bool force, gates_fn *fn, void *arg)
+gates_run(struct store *store, const struct gate_hooks *hooks, const struct observer *observer,
+	  const struct conf_env *env, const char *tag, bool force, gates_fn *fn, void *arg)
 {
 	struct run *r = xcalloc(1, sizeof *r);
 
 	r->store = store;
+	r->hooks = *hooks;
+	r->deployment = hooks->deployment ? xstrdup(hooks->deployment) : question_name();
 	r->env = env_copy(env);
 	r->observer = observer_like(observer, r->env);
 	r->tag = xstrdup(tag);

@@ -4,7 +4,8 @@
 
 /*
  * Walking and changing folders without ever following a symbolic link or leaving the folder that a
- * descriptor stands for: every path is resolved by openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS).
+ * descriptor stands for: every path is resolved by openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS),
+ * or step by step to the same effect where that call is filtered out.
  */
 
 #include <stdbool.h>

@@ -8,6 +8,7 @@
 #include <linux/close_range.h>
 #include <pwd.h>
 #include <signal.h>
+#include <sys/fsuid.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -78,6 +79,9 @@ become(const struct account *a)
 {
 	if (!a->change)
 		return 0;
+	/* Where a unit's runner works on files as the daemon's user. */
+	setfsuid(geteuid());
+	setfsgid(getegid());
 	if (fchown(STDOUT_FILENO, a->uid, a->gid) < 0)
 		return -errno;
 	if (initgroups(a->name, a->gid) < 0 || setgid(a->gid) < 0 || setuid(a->uid) < 0)

@@ -15,17 +15,22 @@
 
 #include <event2/event.h>
 
+#include "common/log.h"
 #include "common/util.h"
-#include "daemon/run/request.h"
+#include "daemon/run/manager.h"
+#include "daemon/run/order.h"
 
 struct hook {
 	struct event_base *base;
 	void (*done)(void *arg, const struct hook_result *result);
 	void *arg;
 	struct hook_files files;
-	struct event *event; /* owned; the pidfd, or a timer */
-	int pidfd;           /* owned; -1 when no runner is watched */
-	pid_t child;         /* the runner, when it is our child and not yet reaped; else 0 */
+	struct event *event;     /* owned; the pidfd, or a timer */
+	int pidfd;               /* owned; -1 when no runner is watched */
+	pid_t child;             /* the runner, when it is our child and not yet reaped; else 0 */
+	struct manager *manager; /* its runner is a unit; else NULL */
+	char *unit;              /* owned */
+	struct unit_job *starting, *stopping;
 	bool cancelled;
 	struct hook_result result; /* decided, and to be reported in the next turn of the loop */
 };
@@ -39,6 +44,9 @@ hook_free(struct hook *h)
 		event_free(h->event);
 	if (h->pidfd >= 0)
 		close(h->pidfd);
+	unit_job_forget(h->starting);
+	unit_job_forget(h->stopping);
+	free(h->unit);
 	hook_files_done(&h->files);
 	free(h);
 }
@@ -158,9 +166,25 @@ on_runner_end(evutil_socket_t fd, short what, void *arg)
 }
 
 static void
-tell_to_cancel(const struct hook *h)
+on_stopped(void *arg, int error, const char *why)
 {
-	if (h->cancelled && h->pidfd >= 0)
+	struct hook *h = arg;
+
+	h->stopping = NULL;
+	/* The runner's own deadline stays. */
+	if (error < 0)
+		log_error("cannot cancel the hook %s: %s", h->unit, why);
+}
+
+/* The unit's runner is root's: it hears systemd only.  One that is yet to start is not started. */
+static void
+tell_to_cancel(struct hook *h)
+{
+	if (!h->cancelled)
+		return;
+	if (h->manager && !h->stopping)
+		h->stopping = manager_stop(h->manager, h->unit, on_stopped, h);
+	if (!h->manager && h->pidfd >= 0)
 		syscall(SYS_pidfd_send_signal, h->pidfd, SIGTERM, NULL, 0);
 }
 
@@ -178,7 +202,7 @@ on_try_again(evutil_socket_t fd, short what, void *arg)
 	struct hook *h = arg;
 	int pidfd;
 
-	if (h->child == 0) {
+	if (h->child == 0) { /* not ours to watch, or a unit's */
 		if (!take_over(h))
 			answer_unknown(h);
 		return;
@@ -278,7 +302,7 @@ start_runner(struct hook *h, const char *runner, const struct hook_request *r)
 }
 
 static void
-start(struct hook *h, const char *runner, const struct hook_request *r)
+start_child(struct hook *h, const char *runner, const struct hook_request *r)
 {
 	char *why = NULL;
 
@@ -289,8 +313,50 @@ start(struct hook *h, const char *runner, const struct hook_request *r)
 	free(why);
 }
 
+/*
+ * The unit says that it is ready when it has claimed the transaction.  When it does not, or systemd
+ * cannot be heard, it may still begin later: so its place is taken before anybody is told that the
+ * hook failed.
+ */
+static void
+on_started(void *arg, int error, const char *why)
+{
+	struct hook *h = arg;
+	char *text;
+	int r;
+
+	h->starting = NULL;
+	if (take_over(h))
+		return;
+	text = h->cancelled ? xstrdup("cancelled before it was started")
+			    : xasprintf("could not be started: %s",
+					error < 0 ? why : "its unit has started without it");
+	r = started_forestall(&h->files, text);
+	if (r == -EEXIST)
+		take_over(h);
+	else
+		answer_text(h, r < 0 ? HOOK_UNKNOWN : HOOK_FAILED, "%s%s%s", text,
+			    r < 0 ? "; and it cannot be kept from starting later: " : "",
+			    r < 0 ? strerror(-r) : "");
+	free(text);
+}
+
+static void
+start_unit(struct hook *h, const struct hook_order *o)
+{
+	int r = mkdir_p(h->files.folder, 0750);
+
+	if (r == 0)
+		r = order_write(&h->files, o);
+	if (r < 0)
+		answer_text(h, HOOK_FAILED, "could not be started: %s: %s", h->files.request,
+			    r == -EINVAL ? "it holds what is not UTF-8" : strerror(-r));
+	else
+		h->starting = manager_start(h->manager, h->unit, on_started, h);
+}
+
 struct hook *
-hook_ensure(struct event_base *base, const char *runner, const struct hook_request *r,
+hook_ensure(struct event_base *base, const struct hook_way *way, const struct hook_request *r,
 	    void (*done)(void *arg, const struct hook_result *result), void *arg)
 {
 	struct hook *h = xcalloc(1, sizeof *h);
@@ -300,13 +366,19 @@ hook_ensure(struct event_base *base, const char *runner, const struct hook_reque
 	h->done = done;
 	h->arg = arg;
 	h->pidfd = -1;
-	if (request_check(r, &why) < 0)
+	h->manager = way->manager;
+	h->unit = xasprintf("dhash-hook@%s.service", r->txid ? r->txid : "");
+	if ((h->manager ? order_check(r->order, &why) : request_check(r, &why)) < 0)
 		answer_text(h, HOOK_FAILED, "%s", why);
 	else if (hook_files_init(&h->files, r->folder, r->txid) < 0)
 		answer_text(h, HOOK_FAILED, "its folder is no path: %s",
 			    r->folder ? r->folder : "none");
-	else if (!take_over(h))
-		start(h, runner, r);
+	else if (take_over(h))
+		;
+	else if (h->manager)
+		start_unit(h, r->order);
+	else
+		start_child(h, way->runner, r);
 	free(why);
 	return h;
 }

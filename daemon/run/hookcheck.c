@@ -140,3 +140,44 @@ hook_check(char *const *argv, const char *directory, char **ret_why)
 	free(path);
 	return r;
 }
+
+/* --- owners ------------------------------------------------------------------------------- */
+
+static int
+owner_fault(const char *name, const char *path, uid_t uid, char **ret_why)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0) {
+		*ret_why = xasprintf("%s: %s: %s", name, path, strerror(errno));
+		return -errno;
+	}
+	if (st.st_uid == 0 || st.st_uid == uid)
+		return 0;
+	*ret_why = xasprintf("%s: %s belongs to user %u, who could replace it: it must belong to "
+			     "root or to the user that the hook is run as; chown it, or set User=",
+			     name, path, (unsigned)st.st_uid);
+	return -EPERM;
+}
+
+int
+hook_check_owner(char *const *argv, const char *directory, uid_t uid, char **ret_why)
+{
+	char *path = program_resolve(argv[0], directory), *real = realpath(path, NULL), *slash;
+	int r;
+
+	if (!real) {
+		r = -errno;
+		*ret_why = program_explain(argv[0], path, -r);
+		free(path);
+		return r;
+	}
+	r = owner_fault(argv[0], real, uid, ret_why);
+	while (r == 0 && (slash = strrchr(real, '/')) != NULL) {
+		*slash = '\0';
+		r = owner_fault(argv[0], *real ? real : "/", uid, ret_why);
+	}
+	free(real);
+	free(path);
+	return r;
+}

@@ -34,6 +34,11 @@ void hook_files_done(struct hook_files *f);
 /* What a request must be to be written or believed: 0, or -EINVAL with *ret_why (owned). */
 int request_check(const struct hook_request *r, char **ret_why);
 
+/* Files of the folder as such: written whole by rename, not durable; and read. */
+int hook_file_replace(const char *path, const char *text);
+int request_file_write(const struct hook_files *f, const struct json_t *o);
+int hook_file_read(const char *path, size_t max, struct json_t **ret);
+
 struct request {
 	struct hook_request r;  /* borrows from the rest; folder is not set */
 	struct json_t *json;    /* owned */
@@ -53,6 +58,12 @@ int started_claim(const struct hook_files *f);
 /* Who holds that lock; 0: somebody out of our sight.  -ENOENT: nothing was started; -ESRCH: the
  * runner is gone.  For other processes than the holder. */
 int started_holder(const struct hook_files *f, pid_t *ret);
+/*
+ * The daemon gives up on a runner of which it does not know whether it will still begin: takes its
+ * place, so that nothing can be started any more, and writes that as the result.  Not durable: what
+ * has not begun before a power cut does not begin after it.  -EEXIST: a runner was first.
+ */
+int started_forestall(const struct hook_files *f, const char *why);
 /* A pidfd of that very process; -EAGAIN when it is there and cannot be watched. */
 int started_open(const struct hook_files *f);
 

@@ -17,6 +17,7 @@
 #include "daemon/check/round.h"
 #include "daemon/conf.h"
 #include "daemon/gate/gate.h"
+#include "daemon/run/hook.h"
 #include "daemon/store.h"
 
 static char dir[64];
@@ -24,6 +25,8 @@ static struct event_base *base;
 static struct http_pool *pool;
 static struct conf *conf;
 static struct observer *observer;
+static const struct hook_way children = {.runner = "/nowhere"};
+static struct gate_hooks hooks = {.way = &children};
 
 /* --- the store, in place of store_ask.c ------------------------------------------------------- */
 
@@ -205,7 +208,7 @@ static void
 begin(const struct conf_env *env, bool force)
 {
 	answers = 0;
-	gates_run(NULL, observer, env, "v1.2.3", force, on_gates, NULL);
+	gates_run(NULL, &hooks, observer, env, "v1.2.3", force, on_gates, NULL);
 	ck_assert_uint_eq(answers, 0);
 }
 
@@ -443,7 +446,7 @@ START_TEST(two_at_once)
 	turn();
 	ck_assert_ptr_nonnull(held);
 	hold = false;
-	gates_run(NULL, observer, env, "v1.2.3", false, on_gates, NULL);
+	gates_run(NULL, &hooks, observer, env, "v1.2.3", false, on_gates, NULL);
 	store_says("production", 0, true, false, 3);
 	while (answers == 0)
 		event_base_loop(base, EVLOOP_ONCE);

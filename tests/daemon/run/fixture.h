@@ -205,7 +205,7 @@ ensure(const struct hook_request *r)
 {
 	struct answer a = {0};
 
-	hook_ensure(base, runner, r, on_done, &a);
+	hook_ensure(base, &(struct hook_way){.runner = runner}, r, on_done, &a);
 	ck_assert_uint_eq(a.times, 0);
 	return await(&a);
 }
@@ -230,7 +230,7 @@ fork_daemon(const struct hook_request *r)
 	if (pid > 0)
 		return pid;
 	event_reinit(base);
-	hook_ensure(base, runner, r, on_done, &a);
+	hook_ensure(base, &(struct hook_way){.runner = runner}, r, on_done, &a);
 	while (a.times == 0)
 		event_base_loop(base, EVLOOP_ONCE);
 	_exit((int)a.r.outcome);

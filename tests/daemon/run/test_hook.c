@@ -293,7 +293,7 @@ START_TEST(cancelled)
 	struct hook *h;
 
 	rq.kill_usec = 50 * USEC_PER_MSEC;
-	h = hook_ensure(base, runner, &rq, on_done, &a);
+	h = hook_ensure(base, &(struct hook_way){.runner = runner}, &rq, on_done, &a);
 	WAIT_FOR(exists("ready"));
 	hook_cancel(h);
 	hook_cancel(h); /* an impatient operator changes nothing */
@@ -313,7 +313,7 @@ START_TEST(cancelled_early)
 	struct answer a = {0};
 	struct hook_result r;
 
-	hook_cancel(hook_ensure(base, runner, &rq, on_done, &a));
+	hook_cancel(hook_ensure(base, &(struct hook_way){.runner = runner}, &rq, on_done, &a));
 	r = await(&a);
 	ck_assert_int_eq(r.outcome, HOOK_FAILED);
 	assert_text(&r, "cancelled");

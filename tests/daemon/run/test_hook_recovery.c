@@ -36,7 +36,7 @@ START_TEST(daemon_killed)
 	WAIT_FOR(exists("count"));
 	kill(daemon, SIGKILL);
 	ck_assert_int_eq(wait_exit(daemon), -SIGKILL);
-	hook_ensure(base, runner, &rq, on_done, &a);
+	hook_ensure(base, &(struct hook_way){.runner = runner}, &rq, on_done, &a);
 	event_base_loop(base, EVLOOP_NONBLOCK);
 	ck_assert_uint_eq(a.times, 0); /* attached: it is still running */
 	write_file("go", 0644, "");
@@ -67,11 +67,12 @@ START_TEST(detached_and_attached)
 {
 	struct hook_request rq = request_for("t", held);
 	struct answer first = {0}, second = {0};
-	struct hook *h = hook_ensure(base, runner, &rq, on_done, &first);
+	struct hook *h =
+		hook_ensure(base, &(struct hook_way){.runner = runner}, &rq, on_done, &first);
 
 	WAIT_FOR(exists("count"));
 	hook_detach(h);
-	h = hook_ensure(base, runner, &rq, on_done, &second);
+	h = hook_ensure(base, &(struct hook_way){.runner = runner}, &rq, on_done, &second);
 	hook_cancel(h); /* reaches a runner that was attached to, too */
 	ck_assert_int_eq(await(&second).outcome, HOOK_FAILED);
 	ck_assert_ptr_nonnull(strstr(second.r.text, "cancelled"));
@@ -86,7 +87,7 @@ START_TEST(runner_killed)
 	struct answer a = {0};
 	pid_t command;
 
-	hook_ensure(base, runner, &rq, on_done, &a);
+	hook_ensure(base, &(struct hook_way){.runner = runner}, &rq, on_done, &a);
 	command = read_pid("command");
 	kill(runner_pid("t"), SIGKILL);
 	ck_assert_int_eq(await(&a).outcome, HOOK_UNKNOWN);
