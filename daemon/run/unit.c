@@ -286,6 +286,27 @@ take_backup(struct unit *u, const struct conf_env *env, char **ret_why)
 	return r;
 }
 
+/* Those of the unit, which systemd lets root read and nobody else. */
+static void
+pass_credentials(struct unit *u, const struct conf_env *env)
+{
+	const char *folder = getenv("CREDENTIALS_DIRECTORY");
+	char **v = u->plan.environ;
+	size_t n = strv_len(v);
+	uid_t uid;
+	char *why = NULL;
+
+	if (!folder || user_id(u, env, &uid, &why) < 0 || uid != 0) {
+		free(why);
+		return;
+	}
+	v = xrealloc(v, (n + 2) * sizeof *v);
+	v[n] = xasprintf("CREDENTIALS_DIRECTORY=%s", folder);
+	v[n + 1] = NULL;
+	u->plan.environ = v;
+	u->plan.r.environ = v;
+}
+
 static int
 plan(struct unit *u, const struct conf_env *env, char **ret_why)
 {
@@ -296,7 +317,10 @@ plan(struct unit *u, const struct conf_env *env, char **ret_why)
 				     hook_step_name(u->order.o.step), env->service, env->name);
 		r = -ENOENT;
 	}
-	return r == 0 ? check_program(u, env, u->plan.argv, ret_why) : r;
+	if (r < 0)
+		return r;
+	pass_credentials(u, env);
+	return check_program(u, env, u->plan.argv, ret_why);
 }
 
 /* --- all hooks, before one is needed -------------------------------------------------------- */
