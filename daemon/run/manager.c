@@ -236,6 +236,13 @@ drive(struct manager *m)
 
 /* --- asking ------------------------------------------------------------------------------- */
 
+/* What sd-bus says in systemd's place when no answer comes. */
+static bool
+unanswered(int error)
+{
+	return error == ETIMEDOUT || error == ECONNRESET || error == ENOTCONN || error == EPIPE;
+}
+
 static int
 on_reply(sd_bus_message *message, void *arg, sd_bus_error *ret_error)
 {
@@ -245,8 +252,10 @@ on_reply(sd_bus_message *message, void *arg, sd_bus_error *ret_error)
 	int r;
 
 	if (e) {
-		job_end(j, -sd_bus_message_get_errno(message),
-			xasprintf("systemd refuses %s of %s: %s", j->method, j->unit,
+		r = sd_bus_message_get_errno(message);
+		job_end(j, -r,
+			xasprintf("systemd %s %s of %s: %s",
+				  unanswered(r) ? "does not answer" : "refuses", j->method, j->unit,
 				  e->message ? e->message : e->name));
 		return 0;
 	}
