@@ -172,7 +172,7 @@ check-integration: test-programs
 	@DHASH_BUILD=$(abspath $(BUILD)) /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/integration
 
 check-system: test-programs
-	@DHASH_BUILD=$(abspath $(BUILD)) tests/system/run || { \
+	@DHASH_BUILD=$(abspath $(BUILD)) tests/system/all || { \
 		[ $$? = 77 ] && [ -z "$$CI" ] && \
 		echo '*** SYSTEM TESTS SKIPPED: they need root; run make check as root ***'; }
 
