@@ -215,6 +215,7 @@ install: all
 		$(DESTDIR)$(systemdsystemunitdir) $(DESTDIR)$(sysusersdir) $(DESTDIR)$(tmpfilesdir) $(DESTDIR)$(polkitrulesdir) \
 		$(DESTDIR)$(bashcompletiondir) $(DESTDIR)$(zshcompletiondir) $(DESTDIR)$(fishcompletiondir) \
 		$(DESTDIR)$(docdir) $(foreach s,1 5 7 8,$(DESTDIR)$(mandir)/man$(s))
+	$(INSTALL) -d -m 700 $(DESTDIR)$(sysconfdir)/dhashd/credentials
 	$(INSTALL) $(BUILD)/dhashd $(DESTDIR)$(sbindir)/dhashd
 	$(INSTALL) $(BUILD)/dhash $(DESTDIR)$(bindir)/dhash
 	$(INSTALL) $(BUILD)/dhash-hook $(DESTDIR)$(libexecdir)/dhashd/dhash-hook

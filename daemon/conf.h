@@ -15,19 +15,21 @@ enum conf_check_type { CHECK_HTTP, CHECK_TCP, CHECK_EXEC };
 struct conf_check {
 	char *name;
 	enum conf_check_type type;
-	char *url;     /* http */
-	char *address; /* tcp: host:port */
-	char **argv;   /* exec */
-	char *expect;  /* http: "200-299,301" */
-	char *body;    /* http: extended regex, or NULL */
+	char *url;        /* http */
+	char *address;    /* tcp: host:port */
+	char **argv;      /* exec */
+	char *expect;     /* http: "200-299,301" */
+	char *body;       /* http: extended regex, or NULL */
+	char *credential; /* http: bearer token, by name; or NULL */
 	usec_t timeout_usec;
 	bool required;
 	bool infrastructure; /* feeds the infrastructure rule, not the health round */
 };
 
 struct conf_metrics {
-	char *url;      /* MetricsURL= of the environment */
-	char *requests; /* selectors */
+	char *url;        /* MetricsURL= of the environment */
+	char *credential; /* bearer token, by name; or NULL */
+	char *requests;   /* selectors */
 	char *errors;
 	char *latency;     /* histogram's base name with optional selector */
 	char *error_ratio; /* gauge instead of requests and errors */

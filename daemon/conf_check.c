@@ -74,6 +74,9 @@ check_finish(struct build *b, struct conf_check *c, unsigned line, bool type_giv
 	if (c->url && strncmp(c->url, "http://", 7) != 0 && strncmp(c->url, "https://", 8) != 0)
 		conf_error_add(b->errors, file, line,
 			       "check %s: %s is neither http:// nor https://", c->name, c->url);
+	if (c->credential && c->type != CHECK_HTTP)
+		conf_error_add(b->errors, file, line,
+			       "check %s: Credential= is sent by HTTP only; remove it", c->name);
 	if (c->address && !strrchr(c->address, ':'))
 		conf_error_add(b->errors, file, line, "check %s: %s has no port; write HOST:PORT",
 			       c->name, c->address);

@@ -122,6 +122,7 @@ const struct conf_key conf_key_table[] = {
 	CHECK("Timeout", KEY_SPAN_SET, timeout_usec, "10s", "for one answer"),
 	CHECK("Expect", KEY_STATUSES, expect, "200-299", "http: statuses that pass"),
 	CHECK("Body", KEY_REGEX, body, "", "http: extended regex that the body must match"),
+	CHECK("Credential", KEY_NAME, credential, "", "http: name of the bearer token to send"),
 	CHECK("Required", KEY_BOOL, required, "yes", "a failure fails the health round"),
 	CHECK("Infrastructure", KEY_BOOL, infrastructure, "no",
 	      "feeds the infrastructure rule instead"),
@@ -140,6 +141,7 @@ const struct conf_key conf_key_table[] = {
 	RULE("For", KEY_SPAN_SET, hold_usec, "5min, 10min", "how long the breach must last"),
 	RULE("MinRequests", KEY_UINT, min_requests, "40", "fewer in the hold time say nothing"),
 
+	METRIC("Credential", KEY_NAME, credential, "", "name of the bearer token to send"),
 	METRIC("Requests", KEY_SELECTOR, requests, "http_requests_total",
 	       "counter of all requests"),
 	METRIC("Errors", KEY_SELECTOR, errors, "http_requests_total{code=~\"5..\"}",

@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 
 #include "common/util.h"
+#include "daemon/check/credential.h"
 
 enum { IDLE_HANDLES_MAX = 64, BODY_BEGIN = 4096, LOST_LOOKUPS_MAX = 64 };
 
@@ -27,6 +28,7 @@ struct http_job {
 	struct http_pool *pool;
 	CURL *easy;
 	struct curl_slist *headers; /* owned */
+	bool secret;                /* ... and one of them is to be wiped */
 	http_fn *fn;
 	void *arg;
 	usec_t began;
@@ -257,10 +259,18 @@ handle_release(struct http_pool *p, CURL *easy)
 }
 
 static void
+free_headers(struct http_job *j)
+{
+	for (struct curl_slist *h = j->secret ? j->headers : NULL; h; h = h->next)
+		explicit_bzero(h->data, strlen(h->data));
+	curl_slist_free_all(j->headers);
+}
+
+static void
 job_free(struct http_job *j)
 {
 	job_unlink(j);
-	curl_slist_free_all(j->headers);
+	free_headers(j);
 	handle_release(j->pool, j->easy);
 	free(j->body);
 	free(j->url);
@@ -417,6 +427,30 @@ drive(struct http_pool *p, curl_socket_t fd, int mask)
 
 /* --- starting --- */
 
+/* libcurl keeps a copy of each line; that of a secret is wiped with the job. */
+static bool
+add_headers(struct http_job *j, const struct http_request *r)
+{
+	char *line, *why = NULL;
+
+	if (r->accept) {
+		line = xasprintf("Accept: %s", r->accept);
+		j->headers = curl_slist_append(j->headers, line);
+		free(line);
+	}
+	if (r->credential && credential_bearer(r->credential, &line, &why) < 0) {
+		str_copy(j->error, sizeof j->error, why);
+		free(why);
+		return false;
+	}
+	if (r->credential) {
+		j->headers = curl_slist_append(j->headers, line);
+		j->secret = true;
+		credential_free(line);
+	}
+	return curl_easy_setopt(j->easy, CURLOPT_HTTPHEADER, j->headers) == CURLE_OK;
+}
+
 static bool
 configure(struct http_job *j, const struct http_request *r)
 {
@@ -448,14 +482,7 @@ configure(struct http_job *j, const struct http_request *r)
 	c |= curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);
 	c |= curl_easy_setopt(e, CURLOPT_HEADERDATA, j);
 	c |= curl_easy_setopt(e, CURLOPT_CONNECT_ONLY, r->connect_only ? 1L : 0L);
-	if (r->accept) {
-		char *header = xasprintf("Accept: %s", r->accept);
-
-		j->headers = curl_slist_append(NULL, header);
-		free(header);
-		c |= curl_easy_setopt(e, CURLOPT_HTTPHEADER, j->headers);
-	}
-	return c == CURLE_OK;
+	return c == CURLE_OK && add_headers(j, r);
 }
 
 /* Jobs that libcurl refused are answered from the loop, like all others. */

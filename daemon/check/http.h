@@ -19,8 +19,9 @@ struct http_job;
 
 struct http_request {
 	const char *url;
-	bool connect_only;  /* TCP: connected is all that is asked */
-	const char *accept; /* Accept: header, or NULL */
+	bool connect_only;      /* TCP: connected is all that is asked */
+	const char *accept;     /* Accept: header, or NULL */
+	const char *credential; /* name of the bearer token to send, or NULL */
 	usec_t timeout_usec;
 	size_t max_bytes; /* of the body; more is an error */
 	bool keep_body;

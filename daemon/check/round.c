@@ -143,6 +143,7 @@ probe_start(struct probe *p)
 	const struct conf_check *c = p->check;
 	struct http_request r = {
 		.url = c->url,
+		.credential = c->credential,
 		.timeout_usec = c->timeout_usec,
 		.max_bytes = BODY_MAX,
 		.keep_body = p->has_body,
@@ -333,6 +334,7 @@ scrape_start(struct observer *o, http_fn *fn)
 	struct http_request r = {
 		.url = o->env->metrics.url,
 		.accept = accept_text,
+		.credential = o->env->metrics.credential,
 		.timeout_usec = o->env->metrics.timeout_usec,
 		.max_bytes = o->env->metrics.max_bytes,
 		.keep_body = true,
