@@ -212,7 +212,8 @@ within_second(usec_t wall)
 static char *
 format_utc(char buf[USEC_TEXT_MAX], usec_t wall, const char *fmt)
 {
-	time_t t = (wall - within_second(wall)) / USEC_PER_SEC;
+	/* Rounded down: the subtraction of the rest would leave the range at its lower end. */
+	time_t t = wall / USEC_PER_SEC - (wall % USEC_PER_SEC < 0);
 	struct tm tm;
 
 	gmtime_r(&t, &tm);
