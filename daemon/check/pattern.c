@@ -7,6 +7,9 @@
 
 #include "common/util.h"
 
+/* Of one expression: what is generous for people, and cheap for regcomp(). */
+enum { NODES_MAX = 1200, NESTED_MAX = 32 };
+
 /* Length of the set that begins at the '[' of re. */
 static size_t
 set_len(const char *re)
@@ -65,10 +68,126 @@ posix(const char *re)
 	return NULL;
 }
 
+/* How many copies of what stands before it the {…} at re makes; *ret_len is its own length. */
+static size_t
+interval(const char *re, size_t *ret_len)
+{
+	char *end;
+	unsigned long low = strtoul(re + 1, &end, 10), high = low;
+
+	if (*end == ',')
+		high = isdigit((unsigned char)end[1]) ? strtoul(end + 1, &end, 10) : low + 1;
+	end += strcspn(end, "}");
+	*ret_len = (size_t)(end - re) + (*end == '}');
+	return MIN(MAX(MAX(low, high), 1), SIZE_MAX / NODES_MAX - 1);
+}
+
+/* What has been read of one group; the outermost one is the whole. */
+struct group {
+	size_t before;   /* nodes before it */
+	bool may_end;    /* an alternative of it matches nothing at all ... */
+	bool empty_yet;  /* ... and so does this one, up to its last part */
+	bool last_empty; /* and its last part, which an operator may still change */
+};
+
+/* One expression in the making of regcomp(), counted beforehand. */
+struct cost {
+	struct group v[NESTED_MAX + 1], *g; /* g: where we are */
+	size_t nodes, last;                 /* last: of the last part */
+};
+
+static const char *
+open_group(struct cost *c)
+{
+	if (c->g == &c->v[NESTED_MAX])
+		return "too many ( within each other";
+	c->g->empty_yet = c->g->empty_yet && c->g->last_empty;
+	*++c->g = (struct group){c->nodes, false, true, true};
+	return NULL;
+}
+
+/* regcomp() takes a ) too many for a plain character, with which an expression would get out of the
+ * anchors around it. */
+static const char *
+close_group(struct cost *c)
+{
+	bool empty = c->g->may_end || (c->g->empty_yet && c->g->last_empty);
+
+	if (c->g == c->v)
+		return "a ) without its (; a plain one is written \\)";
+	c->last = ++c->nodes - c->g->before;
+	(--c->g)->last_empty = empty;
+	return NULL;
+}
+
+static const char *
+repeat(struct cost *c, const char *re, size_t *ret_len)
+{
+	size_t copies = *re == '+' ? 2 : *re == '{' ? interval(re, ret_len) : 1;
+	bool many = *re != '?' && !(*re == '{' && copies == 1);
+
+	if (many && c->g->last_empty)
+		return "a repetition of what may be nothing at all, as (a*)* is";
+	c->g->last_empty = c->g->last_empty || *re == '*' || *re == '?' ||
+			   (*re == '{' && strspn(re + 1, "0") == strcspn(re + 1, ",}"));
+	c->nodes += 1 + c->last * (copies - 1);
+	c->last = c->last * copies + 1;
+	return NULL;
+}
+
+static const char *
+plain(struct cost *c, const char *re)
+{
+	bool anchor = *re == '^' || *re == '$' || (*re == '\\' && re[1] && strchr("bB", re[1]));
+
+	c->g->empty_yet = c->g->empty_yet && c->g->last_empty;
+	c->g->last_empty = anchor;
+	c->last = 1;
+	c->nodes++;
+	return NULL;
+}
+
+static const char *
+alternative(struct cost *c)
+{
+	c->g->may_end = c->g->may_end || (c->g->empty_yet && c->g->last_empty);
+	c->g->empty_yet = c->g->last_empty = true;
+	c->last = 0;
+	c->nodes++;
+	return NULL;
+}
+
+/*
+ * Why regcomp() is not asked, or NULL.  It writes repetitions out: "a{250}{250}" and even
+ * "a++++++++++++++++++++++++++" take gigabytes; it calls itself for each parenthesis; and loops
+ * that may go round without reading anything, as in "()*{0,255}", take it for ever.
+ */
+static const char *
+too_costly(const char *re)
+{
+	struct cost c = {.v = {{0, false, true, true}}, .g = c.v};
+	const char *why = NULL;
+
+	while (*re && !why) {
+		size_t n = *re == '[' ? set_len(re) : *re == '\\' && re[1] ? 2 : 1;
+
+		why = *re == '('            ? open_group(&c)
+		      : *re == ')'          ? close_group(&c)
+		      : *re == '|'          ? alternative(&c)
+		      : strchr("*?+{", *re) ? repeat(&c, re, &n)
+					    : plain(&c, re);
+		if (!why && c.nodes > NODES_MAX)
+			why = "too large, with its repetitions written out";
+		re += n;
+	}
+	return why;
+}
+
 int
 pattern_compile(const char *expression, bool whole, regex_t *ret, char why[PATTERN_WHY_MAX])
 {
 	char *re = posix(expression), *text;
+	const char *reason;
 	int r;
 
 	if (!re) {
@@ -76,6 +195,12 @@ pattern_compile(const char *expression, bool whole, regex_t *ret, char why[PATTE
 			 "this escape is not supported in expressions: \\d \\w \\s \\b and \\ "
 			 "before "
 			 "punctuation are, outside of []");
+		return -EINVAL;
+	}
+	reason = too_costly(re);
+	if (reason) {
+		free(re);
+		str_copy(why, PATTERN_WHY_MAX, reason);
 		return -EINVAL;
 	}
 	r = regcomp(ret, re, REG_EXTENDED | REG_NOSUB);

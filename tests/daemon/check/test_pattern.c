@@ -2,6 +2,7 @@
 
 #include <check.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/util.h"
 #include "daemon/check/pattern.h"
@@ -28,6 +29,10 @@ static const struct {
 	{"[[:digit:]]+", true, "42", true},
 	{"[]a]+", true, "]a", true},
 	{"\\<x", true, "<x", true},
+	{"(a|b)?(c*)?", true, "bcc", true},
+	{"(([0-9]{1,3})\\.){3}[0-9]{1,3}", true, "10.0.0.1", true},
+	{"a{1000}", false, "a", false},
+	{"a+++", true, "aa", true},
 };
 
 START_TEST(means_what_people_expect)
@@ -43,7 +48,8 @@ START_TEST(means_what_people_expect)
 END_TEST
 
 static const char *const refused[] = {
-	"\\x41", "\\pL", "(a)\\1", "[\\d]", "a\\z", "\\Qa\\E", "(", "a)|(b", "[a", "a{2,1}", "\\",
+	"\\x41", "\\pL", "(a)\\1", "[\\d]", "a\\z", "\\Qa\\E", "(",
+	"a)|(b", "[a",   "a{2,1}", "\\",    "a)|b", "x)",
 };
 
 /* What would be read as something else is told, with a reason. */
@@ -59,6 +65,27 @@ START_TEST(refuses_what_it_would_misread)
 }
 END_TEST
 
+/* regcomp() would take gigabytes, or for ever, or all of the stack. */
+START_TEST(refuses_what_costs_too_much)
+{
+	char why[PATTERN_WHY_MAX] = "", deep[20001];
+	const char *const costly[] = {
+		"a{250}{250}",    "(a{1,200}b{1,200}){9}",
+		"()*{0,255}",     "(a*)*",
+		"(|a)+",          "(^|b?){3}",
+		"[0-9]*********", "a++++++++++++++++++++++++++++++++++++++++++++",
+		"a{99999999999}", deep,
+	};
+	regex_t re;
+
+	memset(deep, '(', sizeof deep - 1);
+	deep[sizeof deep - 1] = '\0';
+	for (size_t i = 0; i < ARRAY_SIZE(costly); i++)
+		ck_assert_msg(pattern_compile(costly[i], true, &re, why) < 0 && *why, "%.60s",
+			      costly[i]);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -69,6 +96,7 @@ main(void)
 
 	tcase_add_loop_test(t, means_what_people_expect, 0, ARRAY_SIZE(cases));
 	tcase_add_loop_test(t, refuses_what_it_would_misread, 0, ARRAY_SIZE(refused));
+	tcase_add_test(t, refuses_what_costs_too_much);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
 	srunner_run_all(r, CK_NORMAL);
