@@ -13,6 +13,9 @@ enum source { SRC_REQUESTS, SRC_ERRORS, SRC_LATENCY, SRC_ERROR_RATIO, SRC_P95, _
 
 enum { BUCKETS_MAX = 256, SERIES_MAX = 200000 };
 
+/* From 2^53 on a double no longer counts by ones; and sums of such as 1e308 are infinite. */
+#define COUNT_MAX 9007199254740992.0
+
 /* A series is known by two independent hashes of its source and labels; 0 marks a free place. */
 struct counter {
 	uint64_t key, key2;
@@ -148,8 +151,9 @@ difference(struct scrape *s, enum source src, const struct label *l, size_t n, d
 	const struct counter *before;
 	uint64_t key, key2;
 
-	if (!isfinite(value) || value < 0)
-		return false; /* no count: its differences would spoil every sum they go into */
+	/* No count: its differences would spoil every sum they go into. */
+	if (isnan(value) || value < 0 || value > COUNT_MAX)
+		return false;
 	if (s->now.n >= SERIES_MAX) {
 		s->too_many = true;
 		return false;

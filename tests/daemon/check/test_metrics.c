@@ -304,6 +304,21 @@ START_TEST(what_is_no_count_spoils_no_sum)
 }
 END_TEST
 
+/* Each of them finite, and their sum not. */
+START_TEST(counts_beyond_counting_are_passed_over)
+{
+	for (int i = 0; i < 2; i++)
+		scrape("req{i=\"a\"} %d\nreq{i=\"b\"} %s\nreq{i=\"c\",code=\"500\"} %s\n"
+		       "lat_bucket{le=\"+Inf\"} %d\nlat_bucket{le=\"+Inf\",i=\"b\"} %s\n"
+		       "lat_bucket{le=\"5\",i=\"c\"} %s\n",
+		       i * 10, i ? "1.7e308" : "0", i ? "1.7e308" : "0", i, i ? "1.7e308" : "0",
+		       i ? "1.7e308" : "0");
+	rate(0, 10);
+	ck_assert_double_eq(s.latency.total, 1);
+	ck_assert(isfinite(s.latency.bad) && s.latency.bad <= 1);
+}
+END_TEST
+
 /* The vector of the conventions, as differences over a history. */
 START_TEST(p95_of_the_known_vector)
 {
@@ -504,6 +519,7 @@ main(void)
 	tcase_add_test(t, gauges_are_read_as_they_are);
 	tcase_add_test(t, nan_counters_and_odd_bounds_are_passed_over);
 	tcase_add_test(t, what_is_no_count_spoils_no_sum);
+	tcase_add_test(t, counts_beyond_counting_are_passed_over);
 	tcase_add_test(t, p95_of_the_known_vector);
 	tcase_add_test(t, p95_beyond_the_last_bound_is_that_bound);
 	tcase_add_test(t, no_traffic_has_no_p95);
