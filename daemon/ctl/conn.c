@@ -183,14 +183,18 @@ replace_page(struct conn *k)
 	char head[16] = "", *text;
 	int status = 0;
 
-	if (evbuffer_copyout(out, head, sizeof head - 1) <= 0 ||
-	    sscanf(head, "HTTP/%*d.%*d %d", &status) != 1 || status == 100)
-		return; /* written already, or "100 Continue" */
+	/* Once something has been written, the front is frozen against being looked at, too. */
+	evbuffer_unfreeze(out, 1);
+	if (evbuffer_copyout(out, head, sizeof head - 1) > 0 &&
+	    sscanf(head, "HTTP/%*d.%*d %d", &status) == 1 && status != 100)
+		evbuffer_drain(out, evbuffer_get_length(out));
+	else
+		status = 0; /* written already, or "100 Continue" */
+	evbuffer_freeze(out, 1);
+	if (status == 0)
+		return;
 	text = translate(&k->ctl->limits, status);
 	conn_set_state(k, CONN_ANSWERING);
-	evbuffer_unfreeze(out, 1);
-	evbuffer_drain(out, evbuffer_get_length(out));
-	evbuffer_freeze(out, 1);
 	evbuffer_add(out, text, strlen(text));
 	free(text);
 }

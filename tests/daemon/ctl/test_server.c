@@ -416,6 +416,23 @@ START_TEST(pipelined)
 }
 END_TEST
 
+/* Of the library's own page, too, where an answer was written to the connection before. */
+START_TEST(nonsense_behind_a_request)
+{
+	struct answer a;
+	int fd = dial(&f);
+
+	put(fd, "GET /v1/version HTTP/1.1\r\n\r\nNONSENSE\r\n\r\n");
+	ck_assert(get_answer(fd, &a));
+	ck_assert_int_eq(a.status, 200);
+	ck_assert(get_answer(fd, &a));
+	ck_assert_msg(has_header(&a, "Content-Type: application/json\n"), "%s", a.head);
+	expect_error(&a, 400, "bad-request", "malformed HTTP");
+	ck_assert(at_end(fd));
+	close(fd);
+}
+END_TEST
+
 static void
 do_release(struct fixture *fx, void *arg)
 {
@@ -542,6 +559,7 @@ fill(TCase *t)
 	tcase_add_test(t, oversize_body_sent_to_its_end);
 	tcase_add_test(t, endless_chunks);
 	tcase_add_test(t, pipelined);
+	tcase_add_test(t, nonsense_behind_a_request);
 	tcase_add_test(t, answer_comes_late);
 	tcase_add_test(t, leaving_costs_nothing);
 	tcase_add_test(t, answer_after_the_server_ended);
