@@ -396,24 +396,26 @@ event_after(struct client *c, int64_t after)
 }
 
 /* The protocol tells what comes after a number, not which is the last: so the last is looked for by
- * doubling and halving, which takes about twenty small requests however long the history is. */
+ * doubling and halving, which takes about twenty small requests however long the history is.  Each
+ * round comes nearer whatever is answered: a daemon that errs must not hold us here for ever. */
 int64_t
 follow_position(struct client *c)
 {
+	const int64_t most = INT64_MAX / 4;
 	int64_t low = event_after(c, 0), high = 1024, found = 0;
 
 	if (low <= 0)
 		return 0;
-	while (high < INT64_MAX / 4 && (found = event_after(c, high)) > 0) {
-		low = found;
-		high = MAX(found, high) * 4;
+	while (high < most && (found = event_after(c, high)) > 0) {
+		low = MAX(found, high + 1);
+		high = MIN(low, most / 4 + 1) * 4;
 	}
 	while (found >= 0 && low < high) {
 		int64_t middle = low + (high - low) / 2;
 
 		found = event_after(c, middle);
 		if (found > 0)
-			low = found;
+			low = MAX(found, middle + 1);
 		else
 			high = middle;
 	}

@@ -80,7 +80,7 @@ text_bytes(char buf[TEXT_MAX], double n)
 int
 text_parse_time(const char *iso, usec_t *ret)
 {
-	struct tm tm = {0};
+	struct tm tm = {0}, said;
 	int ms = 0, used = 0;
 	time_t t;
 
@@ -89,7 +89,7 @@ text_parse_time(const char *iso, usec_t *ret)
 		return -EINVAL;
 	iso += used;
 	if (*iso == '.') {
-		if (sscanf(iso, ".%3d%n", &ms, &used) != 1)
+		if (sscanf(iso, ".%3d%n", &ms, &used) != 1 || ms < 0)
 			return -EINVAL;
 		iso += used;
 	}
@@ -97,8 +97,11 @@ text_parse_time(const char *iso, usec_t *ret)
 		return -EINVAL;
 	tm.tm_year -= 1900;
 	tm.tm_mon -= 1;
+	said = tm;
 	t = timegm(&tm);
-	if (t < 0)
+	/* It makes the 9th of March of the 40th of January. */
+	if (t < 0 || tm.tm_mon != said.tm_mon || tm.tm_mday != said.tm_mday ||
+	    tm.tm_hour != said.tm_hour || tm.tm_min != said.tm_min || tm.tm_sec != said.tm_sec)
 		return -EINVAL;
 	*ret = (usec_t)t * USEC_PER_SEC + ms * USEC_PER_MSEC;
 	return 0;
