@@ -156,7 +156,7 @@ demo-tools: $(BUILD)/tests/lib/sampled $(BUILD)/tests/lib/loadgen
 check: test-deps
 	@$(MAKE) --no-print-directory -j$$(nproc) test-programs $(SIM)
 	@$(MAKE) --no-print-directory check-all
-check-all: check-layers check-format check-man check-unit check-sim check-integration check-system
+check-all: check-layers check-format check-man check-unit check-sim check-fuzz check-integration check-system
 
 test-programs: all $(TESTS) $(TEST_TOOLS)
 
@@ -237,7 +237,7 @@ install: all
 
 .PHONY: clean help
 clean:
-	rm -rf $(BUILD) build-clang build-asan build-coverage
+	rm -rf $(BUILD) $(BUILD)-fuzz build-clang build-asan build-coverage
 
 help:
 	@echo 'make            build $(PROGRAMS)'
@@ -245,6 +245,7 @@ help:
 	@echo 'make check      set up, and run every test'
 	@echo 'make check-unit | check-sim | check-integration | check-system | check-layers | check-format | check-man'
 	@echo 'make sim        the simulator alone: SIM_RUNS=12000 SIM_SEED=n'
+	@echo 'make fuzz       fuzz the parsers: FUZZ_SECONDS=60 a target, FUZZ="name ..."; check-fuzz replays the kept inputs'
 	@echo 'make bench      measure CPU, memory and reaction'
 	@echo 'make coverage   line coverage of daemon/core'
 	@echo 'make install    GNU directory variables and DESTDIR are honoured'

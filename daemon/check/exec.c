@@ -86,6 +86,13 @@ on_time_out(evutil_socket_t fd, short what, void *arg)
 	kill(-j->pid, SIGKILL); /* its session, and so its group, is its own */
 }
 
+char *
+plugin_message(char *output)
+{
+	output[strcspn(output, "\n|")] = '\0';
+	return str_escape(output);
+}
+
 static char *
 message(struct exec_job *j)
 {
@@ -96,8 +103,7 @@ message(struct exec_job *j)
 	if (j->timed_out)
 		return xasprintf("no result within %s", usec_format(span, j->timeout_usec));
 	j->output[j->len] = '\0';
-	j->output[strcspn(j->output, "\n|")] = '\0';
-	return str_escape(j->output);
+	return plugin_message(j->output);
 }
 
 static void

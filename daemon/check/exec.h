@@ -29,4 +29,8 @@ struct exec_job *exec_start(struct event_base *base, char *const *argv, const ch
 			    usec_t timeout_usec, exec_fn *fn, void *arg);
 void exec_cancel(struct exec_job *j);
 
+/* What a plugin says in its output, which is changed in place: the first line less the performance
+ * data, escaped; owned. */
+char *plugin_message(char *output);
+
 #endif
