@@ -54,7 +54,17 @@ obs_over(const struct window *w, const struct obs *o, double limit)
 	return w->gauge ? gauge_over(o, limit) : share_excess(o->bad, limit, o->total) > 0;
 }
 
-/* Sums of the newest observations of at most `usec` together; at least none. */
+/*
+ * Answers take their time, so ten observations of 30 s, or one of 300 s, are rarely 300 s to the
+ * millisecond: they are taken for it all the same.
+ */
+static usec_t
+about(usec_t usec)
+{
+	return usec + usec / 20;
+}
+
+/* Sums of the newest observations of about `usec` together; at least none. */
 static struct obs
 suffix(const struct window *w, usec_t usec)
 {
@@ -63,7 +73,7 @@ suffix(const struct window *w, usec_t usec)
 	for (unsigned i = w->n; i-- > 0;) {
 		const struct obs *o = &w->v[i];
 
-		if (sum.span + o->span > usec)
+		if (sum.span + o->span > about(usec))
 			break;
 		sum.span += o->span;
 		sum.bad += o->bad;
@@ -396,7 +406,7 @@ window_test(const struct window *w, const struct window_rule *r, struct window_s
 	if (!ret->running) {
 		usec_t span = 0;
 
-		for (first = w->n; first > 0 && span + w->v[first - 1].span <= r->hold_usec;)
+		for (first = w->n; first > 0 && span + w->v[first - 1].span <= about(r->hold_usec);)
 			span += w->v[--first].span;
 	}
 	sum_up(w, first, ret);

@@ -125,6 +125,23 @@ START_TEST(too_few_requests_say_nothing)
 }
 END_TEST
 
+/* The extended phase looks every 300 s, the hold time is 300 s, and answers take their time. */
+START_TEST(a_long_interval_is_the_hold_time_to_the_millisecond_or_not)
+{
+	for (int i = 0; i < 20; i++) {
+		struct obs o = {
+			.span = 300 * SEC_ + (i % 2 ? 3000 : -2000), .total = 600, .value = NAN};
+
+		o.at = now += o.span;
+		window_push(&w, &o, &rule);
+		window_test(&w, &rule, &st);
+		ck_assert(!st.low_traffic);
+		ck_assert_double_eq(st.recent_total, 600);
+		ck_assert_double_eq(st.total, 600);
+	}
+}
+END_TEST
+
 START_TEST(the_last_minute_must_be_over)
 {
 	for (int i = 0; i < 9; i++)
@@ -363,6 +380,7 @@ main(void)
 	tcase_add_test(t, one_dip_does_not_stop_the_clock);
 	tcase_add_test(t, a_significant_recovery_stops_it);
 	tcase_add_test(t, too_few_requests_say_nothing);
+	tcase_add_test(t, a_long_interval_is_the_hold_time_to_the_millisecond_or_not);
 	tcase_add_test(t, the_last_minute_must_be_over);
 	tcase_add_test(t, each_third_must_be_over);
 	tcase_add_test(t, a_long_sample_proves_only_its_errors);
