@@ -18,6 +18,8 @@
  */
 static const usec_t hook_slack = 60 * USEC_PER_SEC;
 static const usec_t gates_slack = 10 * USEC_PER_SEC;
+/* A deadline that is looked at so late was slept through, by the machine or by us. */
+static const usec_t slept = 30 * USEC_PER_SEC;
 
 const struct evidence no_evidence = {.rule = _RULE_MAX, .value = NAN, .lower = NAN, .upper = NAN};
 
@@ -413,6 +415,24 @@ life_next(const struct env *e)
 	return timeout == USEC_INFINITY ? timeout : from + timeout;
 }
 
+/*
+ * Whoever was to answer slept as well: the runner ends its hook only now, a service has had no time
+ * to become healthy.  Then an answer gets its whole time again, as after a restart.
+ */
+static bool
+slept_through(struct step *st)
+{
+	struct env *e = st->env;
+	enum dstate s = e->d->state;
+
+	if (s == DS_QUEUED || s == DS_SETTLING || s == DS_WATCHING)
+		return false;
+	if (st->event->now - life_next(e) < slept)
+		return false;
+	e->recovered_at = st->event->now;
+	return true;
+}
+
 static void
 hook_lost(struct step *st)
 {
@@ -429,6 +449,8 @@ life_deadline(struct step *st)
 	struct deployment *d = st->env->d;
 	char span[USEC_TEXT_MAX], text[TEXT_MAX_LEN];
 
+	if (slept_through(st))
+		return;
 	switch (d->state) {
 	case DS_QUEUED:
 		life_take(st, TR_START, "");

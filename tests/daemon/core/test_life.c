@@ -203,6 +203,31 @@ START_TEST(verification_has_a_deadline)
 }
 END_TEST
 
+/* The machine slept over the deadline: whoever was to answer did, too. */
+START_TEST(a_deadline_that_was_slept_through_counts_anew)
+{
+	to_watching();
+	world.down = true;
+	run(5 * MIN_, DS_RB_SAVING);
+	now += 60 * MIN_;
+	step((struct core_event){.kind = EV_TICK});
+	ck_assert_int_eq(seen.d.state, DS_RB_SAVING);
+	done(EV_BACKUP, true);
+	done(EV_TARGET, true);
+	now += 60 * MIN_;
+	step((struct core_event){.kind = EV_TICK});
+	ck_assert_int_eq(seen.d.state, DS_RB_RUNNING);
+	hook(HOOK_OK);
+	now += 60 * MIN_;
+	step((struct core_event){.kind = EV_TICK});
+	ck_assert_int_eq(seen.d.state, DS_VERIFYING);
+	run(4 * MIN_, DS_ROLLBACK_FAILED);
+	ck_assert_int_eq(seen.d.state, DS_VERIFYING);
+	run(2 * MIN_, DS_ROLLBACK_FAILED); /* it is kept then */
+	ck_assert_int_eq(seen.d.state, DS_ROLLBACK_FAILED);
+}
+END_TEST
+
 START_TEST(a_rollback_is_verified_by_three_passes_in_a_row)
 {
 	to_watching();
@@ -311,6 +336,7 @@ main(void)
 		rollback_long_after_success,
 		nothing_to_roll_back,
 		verification_has_a_deadline,
+		a_deadline_that_was_slept_through_counts_anew,
 		a_rollback_is_verified_by_three_passes_in_a_row,
 		answers_of_an_attempt_that_is_over_do_nothing,
 		the_watch_after_a_rollback_ends,
