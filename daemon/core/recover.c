@@ -71,6 +71,17 @@ recover_load(struct step *st)
 	e->resume = true;
 }
 
+/* What came due while nobody was there, or was not answered any more, is sampled once, now. */
+static usec_t
+sampled_until(const struct env *e, usec_t now)
+{
+	usec_t newest = e->d->t0 - 1;
+
+	for (int k = 0; k < _SAMPLE_KIND_MAX; k++)
+		newest = MAX(newest, e->guard.seen[k]);
+	return MIN(newest, now - 1);
+}
+
 void
 recover_resume(struct step *st)
 {
@@ -79,6 +90,8 @@ recover_resume(struct step *st)
 	e->resume = false;
 	e->recovered_at = st->event->now;
 	sampling_begin(e, st->event->now);
+	if (e->d->state == DS_WATCHING)
+		e->last_due = sampled_until(e, st->event->now);
 	e->phase = -1;
 	if (!dstate_ended(e->d->state))
 		note(st, NOTE_STATE, LEVEL_NONE, _RULE_MAX, "%s: goes on after a restart of dhashd",

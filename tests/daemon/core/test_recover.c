@@ -141,6 +141,29 @@ START_TEST(a_round_begun_at_the_slow_interval_counts_whole)
 }
 END_TEST
 
+START_TEST(what_came_due_meanwhile_is_sampled_once_and_at_once)
+{
+	struct sample s[2] = {{.kind = SAMPLE_HEALTH}, {.kind = SAMPLE_METRICS}};
+	usec_t newest;
+
+	to_watching();
+	run(90 * MIN_, -1); /* looked at every 300 s */
+	newest = now;
+	for (int k = 0; k < 2; k++)
+		s[k].at = newest;
+	now += 10 * SEC_; /* nothing has come due */
+	seen.samples = 0;
+	restart(s, 2);
+	run(SEC_, -1);
+	ck_assert_uint_eq(seen.samples, 0);
+	now = newest + 15 * MIN_;
+	seen.samples = 0;
+	restart(s, 2);
+	run(SEC_, -1);
+	ck_assert_uint_eq(seen.samples, 2);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -150,6 +173,7 @@ main(void)
 		infrastructure_muted_or_not_survives_a_restart,
 		a_wish_to_go_back_stops_the_hook_after_a_restart_too,
 		what_would_have_been_done_is_said_once_over_a_restart,
+		what_came_due_meanwhile_is_sampled_once_and_at_once,
 		a_round_begun_at_the_slow_interval_counts_whole,
 	};
 
