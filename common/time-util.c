@@ -29,6 +29,25 @@ now_realtime(void)
 	return clock_usec(CLOCK_REALTIME);
 }
 
+usec_t
+slept_so_far(void)
+{
+	usec_t before, boottime, after;
+
+	do { /* until nothing came between the two */
+		before = clock_usec(CLOCK_MONOTONIC);
+		boottime = clock_usec(CLOCK_BOOTTIME);
+		after = clock_usec(CLOCK_MONOTONIC);
+	} while (after - before > 10 * USEC_PER_MSEC);
+	return boottime - before;
+}
+
+bool
+slept_since(usec_t before)
+{
+	return slept_so_far() - before > USEC_PER_SEC;
+}
+
 /* The units of systemd.time(7), all of them: people copy spans from their units. */
 #define USEC_PER_MONTH (2629800 * USEC_PER_SEC) /* a twelfth of the Julian year */
 #define USEC_PER_YEAR (31557600 * USEC_PER_SEC)

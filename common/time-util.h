@@ -28,6 +28,14 @@ usec_t now_boottime(void);
 usec_t now_realtime(void);
 
 /*
+ * How long the machine has been suspended since it booted: what CLOCK_BOOTTIME is ahead of
+ * CLOCK_MONOTONIC.  It grows by a sleep and by nothing else.
+ */
+usec_t slept_so_far(void);
+/* Did it sleep for over a second since slept_so_far() was `before`? */
+bool slept_since(usec_t before);
+
+/*
  * Parses a time span as systemd.time(7) writes it: "30s", "15min", "1h 30min", "100ms", ".5s",
  * "250" (seconds), in all its units, but no "infinity".  Returns 0, -EINVAL for what is no time
  * span, -ERANGE for one over 100 years (100y, 36525 days).

@@ -21,7 +21,7 @@ struct exec_job {
 	void *arg;
 	pid_t pid; /* 0 = could not be started */
 	int pidfd, out;
-	usec_t began, timeout_usec;
+	usec_t began, slept, timeout_usec;
 	bool timed_out;
 	size_t len;
 	char output[OUTPUT_MAX + 1];
@@ -139,6 +139,13 @@ on_ended(evutil_socket_t fd, short what, void *arg)
 			xasprintf("exit status %d is none of a plugin's", WEXITSTATUS(wait_status));
 	else if (j->pid > 0 && !j->timed_out)
 		j->failure = xasprintf("killed by signal %d", WTERMSIG(wait_status));
+	/* Peers gave up on it, or it on them: that says nothing about the service. */
+	if (j->pid > 0 && status != PLUGIN_OK && slept_since(j->slept)) {
+		free(j->failure);
+		j->failure = xstrdup("the machine slept while the plugin ran");
+		j->timed_out = false;
+		status = PLUGIN_UNKNOWN;
+	}
 	finish(j, status);
 }
 
@@ -213,6 +220,7 @@ exec_start(struct event_base *base, char *const *argv, const char *directory, us
 	j->fn = fn;
 	j->arg = arg;
 	j->began = now_boottime();
+	j->slept = slept_so_far();
 	j->timeout_usec = timeout_usec;
 	j->pidfd = j->out = -1;
 	r = start(j, base, argv, directory);

@@ -31,9 +31,10 @@ struct http_job {
 	bool secret;                /* ... and one of them is to be wiped */
 	http_fn *fn;
 	void *arg;
-	usec_t began;
+	usec_t began, slept; /* the machine, when it began */
 	size_t max_bytes, len, cap;
 	bool keep_body, connect_only, too_big, headers_ended;
+	bool asleep;              /* the machine slept, and this failed */
 	bool by_name;             /* its host is to be looked up */
 	bool asked_name, unasked; /* the look-up was begun; it was not, for too many hang */
 	int no_socket;            /* errno of a socket that could not be had; 0 = none failed */
@@ -308,7 +309,8 @@ no_address(const struct http_job *j, CURLcode code)
 static enum http_failure
 failure_of(const struct http_job *j, CURLcode code)
 {
-	if ((code != CURLE_OK && j->no_socket) || unresolved(j, code) || no_address(j, code))
+	if ((code != CURLE_OK && j->no_socket) || j->asleep || unresolved(j, code) ||
+	    no_address(j, code))
 		return HTTP_OBSERVER;
 	switch (code) {
 	case CURLE_OK:
@@ -345,7 +347,9 @@ describe(const struct http_job *j, CURLcode code, char *buf, size_t n)
 
 	host_of(j->url, host, sizeof host);
 	curl_easy_getinfo(j->easy, CURLINFO_OS_ERRNO, &os_error);
-	if (j->no_socket)
+	if (j->asleep)
+		snprintf(buf, n, "the machine slept while %s was asked", host);
+	else if (j->no_socket)
 		snprintf(buf, n, "no socket for %s: %s", host, strerror(j->no_socket));
 	else if (j->too_big)
 		snprintf(buf, n, "the answer of %s is over %zu bytes", host, j->max_bytes);
@@ -380,6 +384,7 @@ job_finish(struct http_job *j, CURLcode code)
 		code = CURLE_PARTIAL_FILE;
 		str_copy(j->error, sizeof j->error, "the answer ends within its headers");
 	}
+	j->asleep = code != CURLE_OK && slept_since(j->slept);
 	count_lost(j, code);
 	a.failure = failure_of(j, code);
 	if (code != CURLE_OK)
@@ -513,6 +518,7 @@ http_start(struct http_pool *p, const struct http_request *r, http_fn *fn, void 
 	j->fn = fn;
 	j->arg = arg;
 	j->began = now_boottime();
+	j->slept = slept_so_far();
 	j->max_bytes = r->max_bytes;
 	j->keep_body = r->keep_body;
 	j->connect_only = r->connect_only;
