@@ -42,6 +42,12 @@ clock_now(const struct clock *c)
 	return now_boottime() + c->offset;
 }
 
+usec_t
+clock_boottime(const struct clock *c, usec_t core)
+{
+	return core == USEC_INFINITY ? USEC_INFINITY : core - c->offset;
+}
+
 struct store_clock
 clock_pair(const struct clock *c)
 {

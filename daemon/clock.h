@@ -18,6 +18,8 @@ struct clock {
  */
 void clock_init(struct clock *c, const struct store_clock *last);
 usec_t clock_now(const struct clock *c);
+/* The same moment on CLOCK_BOOTTIME; USEC_INFINITY stays what it is. */
+usec_t clock_boottime(const struct clock *c, usec_t core);
 /* The pair to write with a batch. */
 struct store_clock clock_pair(const struct clock *c);
 

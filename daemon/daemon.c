@@ -3,7 +3,7 @@
  * Start, pump, stop.
  *
  * The pump is the only place that steps the core: adapters post events, the pump drains the queue,
- * ticks until nothing is due, and arms the timer for the core's next deadline.  An event that comes
+ * ticks until nothing is due, and sets the alarm for the core's next deadline.  An event that comes
  * up while the core's effects are carried out waits in the queue.
  */
 
@@ -18,6 +18,7 @@
 
 #include "common/log.h"
 #include "common/util.h"
+#include "daemon/alarm.h"
 #include "daemon/notify_systemd.h"
 
 /* --- queue ---------------------------------------------------------------------------------------
@@ -102,23 +103,6 @@ step(struct daemon *d, struct core_event *e)
 }
 
 static void
-arm_timer(struct daemon *d)
-{
-	usec_t deadline = core_deadline(d->core), left;
-	struct timeval tv;
-
-	if (deadline == USEC_INFINITY) {
-		evtimer_del(d->timer);
-		return;
-	}
-	left = MAX(0, deadline - clock_now(&d->clock));
-	left = MIN(left, USEC_PER_HOUR); /* a suspended machine's timers may lag: look again */
-	tv.tv_sec = left / USEC_PER_SEC;
-	tv.tv_usec = left % USEC_PER_SEC;
-	evtimer_add(d->timer, &tv);
-}
-
-static void
 pump(struct daemon *d)
 {
 	struct core_event tick = {.kind = EV_TICK};
@@ -143,7 +127,7 @@ pump(struct daemon *d)
 	}
 	d->pumping = false;
 	if (!d->stopping)
-		arm_timer(d);
+		alarm_set(d->alarm, clock_boottime(&d->clock, core_deadline(d->core)));
 }
 
 void
@@ -315,7 +299,7 @@ recover_one(struct daemon *d, struct store_recovered *r)
 /* --- life --- */
 
 static void
-on_timer(evutil_socket_t fd, short what, void *arg)
+on_deadline(void *arg)
 {
 	pump(arg);
 }
@@ -492,12 +476,15 @@ add_events(struct daemon *d)
 	usec_t wd = notify_watchdog_interval();
 	struct timeval tv = {.tv_sec = wd / USEC_PER_SEC, .tv_usec = wd % USEC_PER_SEC};
 
-	d->timer = evtimer_new(d->base, on_timer, d);
+	int r = alarm_new(d->base, on_deadline, d, &d->alarm);
+
 	d->watchdog = event_new(d->base, -1, EV_PERSIST, on_watchdog, d);
 	d->sigterm = evsignal_new(d->base, SIGTERM, on_terminate, d);
 	d->sigint = evsignal_new(d->base, SIGINT, on_terminate, d);
 	d->sighup = evsignal_new(d->base, SIGHUP, on_hangup, d);
-	if (!d->timer || !d->watchdog || !d->sigterm || !d->sigint || !d->sighup)
+	if (r < 0)
+		return r;
+	if (!d->watchdog || !d->sigterm || !d->sigint || !d->sighup)
 		return -ENOMEM;
 	evsignal_add(d->sigterm, NULL);
 	evsignal_add(d->sigint, NULL);
@@ -539,7 +526,7 @@ unload(struct daemon *d)
 	free(d->effects);
 	manager_free(d->manager);
 	free(d->runner);
-	free_event(d->timer);
+	alarm_free(d->alarm);
 	free_event(d->watchdog);
 	free_event(d->sigterm);
 	free_event(d->sigint);

@@ -66,7 +66,8 @@ struct daemon_options {
 struct daemon {
 	struct daemon_options options;
 	struct event_base *base;
-	struct event *timer, *watchdog, *sigterm, *sigint, *sighup;
+	struct alarm *alarm; /* the core's deadline */
+	struct event *watchdog, *sigterm, *sigint, *sighup;
 	struct clock clock;
 	usec_t started_boottime, started_wall;
 	struct conf *conf;
