@@ -21,6 +21,13 @@ read_boot_id(char *buf, size_t n)
 	free(text);
 }
 
+/* In a container's time namespace the clock may stand elsewhere, in the same boot. */
+static bool
+same_boot(const struct clock *c, const struct store_clock *last, usec_t boottime)
+{
+	return streq(last->boot_id, c->boot_id) && boottime >= last->boottime;
+}
+
 void
 clock_init(struct clock *c, const struct store_clock *last)
 {
@@ -29,11 +36,17 @@ clock_init(struct clock *c, const struct store_clock *last)
 	read_boot_id(c->boot_id, sizeof c->boot_id);
 	if (!last->valid)
 		c->offset = wall - boottime;
-	else if (streq(last->boot_id, c->boot_id))
+	else if (same_boot(c, last, boottime))
 		c->offset = last->core - last->boottime;
 	else /* another boot: only the wall clock knows how long it was; it may have been set back
 	      */
 		c->offset = last->core + MAX(0, wall - last->wall) - boottime;
+	c->seen = boottime + c->offset;
+	c->away = wall - c->seen;
+	if (last->valid && same_boot(c, last, boottime)) {
+		c->seen = last->core;
+		c->away = last->wall - last->core;
+	}
 }
 
 usec_t
@@ -46,6 +59,18 @@ usec_t
 clock_boottime(const struct clock *c, usec_t core)
 {
 	return core == USEC_INFINITY ? USEC_INFINITY : core - c->offset;
+}
+
+usec_t
+clock_step(struct clock *c, usec_t core, usec_t wall)
+{
+	usec_t away = wall - core, by = away - c->away;
+	/* Time servers make it run up to 500 ppm faster or slower. */
+	usec_t adjusted = USEC_PER_SEC / 2 + (core - c->seen) / 1000;
+
+	c->away = away;
+	c->seen = core;
+	return by > adjusted || by < -adjusted ? by : 0;
 }
 
 struct store_clock

@@ -88,12 +88,25 @@ queued_free(struct queued *q)
 }
 
 static void
+tell_clock_step(struct daemon *d, const struct core_event *e)
+{
+	usec_t by = clock_step(&d->clock, e->now, e->wall);
+	char span[USEC_TEXT_MAX];
+
+	if (by)
+		log_warning("the wall clock was set %s by %s: the stamps follow it, no deadline "
+			    "and no decision does",
+			    by > 0 ? "forward" : "back", usec_format(span, by > 0 ? by : -by));
+}
+
+static void
 step(struct daemon *d, struct core_event *e)
 {
 	int r;
 
 	e->now = clock_now(&d->clock);
 	e->wall = now_realtime();
+	tell_clock_step(d, e);
 	r = core_step(d->core, e, d->effects);
 	if (r < 0)
 		log_error("the core refused an event (%s): %s; this is a mistake in dhashd, please "
