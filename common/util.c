@@ -345,8 +345,10 @@ make_folder(const char *path, unsigned mode)
 	struct stat st;
 	int r;
 
-	if (mkdir(path, mode) == 0)
-		return 0;
+	if (mkdir(path, mode) == 0) {
+		r = folder_sync(path);
+		return r == -EACCES ? 0 : r; /* above our own folders not all is ours to open */
+	}
 	r = -errno;
 	if (stat(path, &st) == 0)
 		return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;

@@ -62,8 +62,9 @@ int file_write_atomic(const char *path, const void *data, size_t len, unsigned m
 /* fsync of the folder that holds path: what was made, renamed or removed there stays so. */
 int folder_sync(const char *path);
 
-/* mkdir -p with `mode`, less the umask, for what is made; 0 when it already is a folder, -ENOTDIR
- * where something else is in the way. */
+/* mkdir -p with `mode`, less the umask, for what is made, which is on disk then: a synced file in a
+ * folder whose own name a power cut takes away is lost with it.  0 when it already is a folder,
+ * -ENOTDIR where something else is in the way. */
 int mkdir_p(const char *path, unsigned mode);
 
 /* The name nearest to `word` by edit distance (case aside, at most 3 and under half the length of

@@ -103,7 +103,9 @@ note_previous(struct act *a)
 		return r;
 	r = file_write_atomic(a->note_path, tag ? tag : "", tag ? strlen(tag) : 0, 0640);
 	free(tag);
-	return r;
+	/* Without its folder it would be lost, and the new release taken for the one from before.
+	 */
+	return r < 0 ? r : session_sync(a->daemon->options.state_dir, a->d.id);
 }
 
 static void

@@ -286,6 +286,7 @@ recover_one(struct daemon *d, struct store_recovered *r)
 		return;
 	}
 	r->deployment.policy = frozen->policy;
+	(void)session_restore(d->options.state_dir, r->deployment.id);
 	t = target_recovered(d, &r->deployment, frozen);
 	if (!t) {
 		conf_env_free(frozen);
@@ -395,6 +396,8 @@ open_store(struct daemon *d)
 	char *path = xasprintf("%s/dhashd.db", d->options.state_dir), *aside = NULL;
 	int r = mkdir_p(d->options.state_dir, 0750);
 
+	/* Every deployment's files hang on it; where it cannot be made, a deployment says so. */
+	(void)session_restore(d->options.state_dir, NULL);
 	if (r == 0)
 		r = store_open(d->base, path, &d->store, &aside);
 	if (aside)

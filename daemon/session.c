@@ -75,6 +75,31 @@ session_reserve(const char *state_dir, const char *id)
 	return r;
 }
 
+int
+session_restore(const char *state_dir, const char *id)
+{
+	char *path =
+		id ? session_path(state_dir, id, "hooks") : xasprintf("%s/sessions", state_dir);
+	int r = mkdir_p(path, 0750);
+
+	free(path);
+	return r;
+}
+
+int
+session_sync(const char *state_dir, const char *id)
+{
+	char *path = session_path(state_dir, id, NULL),
+	     *hooks = session_path(state_dir, id, "hooks");
+	int r = folder_sync(hooks);
+
+	if (r == 0)
+		r = folder_sync(path);
+	free(hooks);
+	free(path);
+	return r;
+}
+
 static int
 append(const char *path, const char *text)
 {

@@ -23,8 +23,15 @@ void scribe_free(struct scribe *s);
 /* The folder of a deployment; a new string, owned by the caller. */
 char *session_path(const char *state_dir, const char *id, const char *file /* or NULL */);
 
-/* Makes the folder; -EEXIST when the id is taken. */
+/* Makes the folder; -EEXIST when the id is taken.  For the loop: it need not be on disk yet. */
 int session_reserve(const char *state_dir, const char *id);
+
+/* Makes the folder that holds the sessions, and the one of a deployment that the database knows
+ * (NULL: of none): a power cut may have taken it away.  At the start. */
+int session_restore(const char *state_dir, const char *id);
+
+/* Returns when the folder is on disk, with what was synced in it.  Not for the loop. */
+int session_sync(const char *state_dir, const char *id);
 
 /* Appends one line, stamped, to a file of the session. */
 __attribute__((format(printf, 5, 6))) void

@@ -99,6 +99,28 @@ START_TEST(reserved_once)
 END_TEST
 
 /* What stands in the way is named as what it is, not as a session that was there before. */
+/* What a power cut took away is made again, and holds its files. */
+START_TEST(restored)
+{
+	char *folder = session_path(dir, "deploy-1", NULL), *hooks;
+
+	ck_assert_int_eq(session_restore(dir, NULL), 0);
+	ck_assert_int_lt(access(folder, F_OK), 0);
+	ck_assert_int_eq(session_sync(dir, "deploy-1"), -ENOENT);
+	ck_assert_int_eq(session_restore(dir, "deploy-1"), 0);
+	ck_assert_int_eq(session_restore(dir, "deploy-1"), 0);
+	ck_assert_int_eq(session_sync(dir, "deploy-1"), 0);
+	ck_assert_int_eq(session_reserve(dir, "deploy-1"), -EEXIST);
+	hooks = session_path(dir, "deploy-1", "hooks");
+	ck_assert_int_eq(access(hooks, W_OK), 0);
+	session_log(scribe, "deploy-1", "session.log", noon, "kept");
+	finish();
+	assert_text("deploy-1", "session.log", "2024-01-01T12:00:00.000Z kept\n");
+	free(hooks);
+	free(folder);
+}
+END_TEST
+
 START_TEST(something_in_the_way)
 {
 	char *sessions = xasprintf("%s/sessions", dir);
@@ -213,9 +235,15 @@ END_TEST
 int
 main(void)
 {
-	const TTest *const tests[] = {
-		paths,          reserved_once,   something_in_the_way,     head_of_the_log,
-		lines_in_order, lines_are_whole, whole_files_are_replaced, failures_stop_nothing};
+	const TTest *const tests[] = {paths,
+				      reserved_once,
+				      restored,
+				      something_in_the_way,
+				      head_of_the_log,
+				      lines_in_order,
+				      lines_are_whole,
+				      whole_files_are_replaced,
+				      failures_stop_nothing};
 	Suite *suite = suite_create("session");
 	TCase *tc = tcase_create("session");
 	SRunner *runner;
