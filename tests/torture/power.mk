@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The power cuts: the library that records what is done to the disk, and short runs for CI.
+# The power cuts: the library that records what is done to the disk, and a run of them alone.
 
 POWERSHIM := $(BUILD)/tests/torture/powershim.so
 POWERSHIM_SRC := $(wildcard tests/torture/powershim*.c)
@@ -14,8 +14,7 @@ $(POWERSHIM): $(POWERSHIM_SRC) tests/torture/powershim.h
 # POWER_CUTS power cuts, and then the mutants named.
 POWER_CUTS ?= 200
 POWER_MUTANTS ?= normal
-.PHONY: power power-tools
-power-tools: all $(POWERSHIM)
-	@:
-power: power-tools
+.PHONY: power torture-programs
+torture-programs: all $(POWERSHIM)
+power: torture-programs
 	@DHASH_BUILD=$(abspath $(BUILD)) tests/torture/power --count $(POWER_CUTS) --mutants $(POWER_MUTANTS)

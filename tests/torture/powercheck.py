@@ -100,12 +100,24 @@ def replay(trace):
     yield len(trace.records), disk, outside, wall
 
 
-# --- the disk after the cut
-
 def demand(condition, what):
     if not condition:
         raise Failure(what)
 
+
+def check_recording(trace):
+    """Whether the recorder has seen everything: its disk is the one that is there."""
+    for _, disk, _, _ in replay(trace):
+        pass
+    seen = disk.whole()
+    there = {path: content for path, _, _, content in powercut.snapshot(WORLD) if path}
+    for path in sorted(seen.keys() | there.keys()):
+        if not path.startswith("outside/"):
+            demand(path in seen and path in there and seen[path] == there[path],
+                   f"the recorder and the disk differ in {path}: {str(seen.get(path))[:200]}, {str(there.get(path))[:200]}")
+
+
+# --- the disk after the cut
 
 def rows(base, query):
     cursor = base.execute(query)
@@ -244,6 +256,7 @@ class Verdict:
         demand(max(began.values()) <= 1, f"{name}: hooks were begun more than once: {began}")
         demand(began["deploy"] + began["restart"] == 1 or self.unknown(d["id"], "deploy: "),
                f"{name}: its deploy hook was never begun")
+        demand(d["service"] != "engine" or d["target"] != f"releases/{d['tag']}", f"{name} went back to itself")
         demand(not decided or began["rollback"] + began["restart-rollback"] == 1 or self.unknown(d["id"], "rollback: "),
                f"{name}: its rollback hook was never begun")
 

@@ -221,6 +221,15 @@ class Disk:
 
     # --- the cut
 
+    def whole(self):
+        """The tree as the programs see it."""
+        self.settle(self.changes)
+        for node in set(self.nodes.values()):
+            self.synced_file(node, self.number + 1)
+        tree = {}
+        self.walk(self.root, "", {}, tree, "none", None, 0)
+        return tree
+
     def crash(self, rng):
         """A tree for write_tree(), and a word on what kind of cut it was."""
         mode = rng.choices(META_MODES, (3, 1, 2, 4))[0]

@@ -15,6 +15,9 @@ MUTANTS = {
     "normal": ("daemon/store_schema.c",
                ('"PRAGMA synchronous = FULL;', '"PRAGMA synchronous = NORMAL;'), ('"PRAGMA synchronous", "2"',
                                                                                 '"PRAGMA synchronous", "1"')),
+    "mkdir": ("common/util.c", ("		r = folder_sync(path);\n		return r == -EACCES ? 0 : r;", "		return 0;")),
+    "note": ("daemon/act_release.c", ("return r < 0 ? r : session_sync(a->daemon->options.state_dir, a->d.id);",
+                                      "return r;")),
     "folder-sync": ("common/util.c", ("	if (fsync(fd) < 0)\n		r = -errno;\n	close(fd);\n	return r;",
                                       "	close(fd);\n	return r;")),
     "started-sync": ("daemon/run/request.c", ("	r = sync_folders(f->folder);\n	if (r < 0)\n		unlink(f->started);",
@@ -23,6 +26,8 @@ MUTANTS = {
     "release-data": ("daemon/release/engine.c", ("if (r == 0 && syncfs(fd) < 0)", "if (r == 0 && fd < 0)")),
     "link-folder": ("daemon/release/current.c", ("	if (fsync(fd) < 0)", "	if (fd < 0)")),
 }
+# What has to be played for a mutant to matter at all.
+SCRIPTS = {"note": "again"}
 
 
 def chosen(text):

@@ -283,11 +283,20 @@ class Life:
         if status not in (202, 409):
             raise Failure(f"rolling back {name}: {status} {answer}")
 
-    def all_ended(self):
-        return all(d is None or d["state"] in ENDED for d in self.states().values())
+    def finish(self, by_hand=()):
+        """Until every deployment has ended; those of the services by_hand that are good are rolled
+        back, once, as soon as they are watched."""
+        asked = set()
 
-    def finish(self):
-        self.wait(self.all_ended, "every deployment comes to its end", 60, 0.02)
+        def probe():
+            states = self.states()
+            for name in by_hand:
+                d = states[name]
+                if d and d["state"] == "watching" and d["tag"].startswith("g") and d["id"] not in asked:
+                    asked.add(d["id"])
+                    self.roll_back(name)
+            return all(d is None or d["state"] in ENDED for d in states.values())
+        self.wait(probe, "every deployment comes to its end", 60, 0.02)
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
@@ -320,7 +329,7 @@ class Trace:
         self.records = powercut.read_log(self.folder / "log")
 
 
-def record(program, folder, scratch, rng, shift_usec, history):
+def record(program, folder, scratch, rng, shift_usec, history, script=None):
     """Lives one life on the world as it is, of two rounds of deployments, and records it; history
     is what the outside has seen of the lives before."""
     folder = pathlib.Path(folder)
@@ -332,7 +341,7 @@ def record(program, folder, scratch, rng, shift_usec, history):
     life = Life(program, scratch, shift_usec, folder / "log", rng.choice((300, 1500, 4000)))
     try:
         stream = follow_events(life)
-        play(life, rng, 2 * history.generation if history else 0)
+        play(life, rng, 2 * history.generation if history else 0, script)
         stream.close()
         if rng.random() < 0.5:
             life.stop()
@@ -342,26 +351,27 @@ def record(program, folder, scratch, rng, shift_usec, history):
     return Trace(folder, start, history)
 
 
-def play(life, rng, used):
+def play(life, rng, used, script):
     """used: the number of the last tag; none is taken twice, for what was bad once is refused."""
+    life.finish()
     names = rng.sample(sorted(PLANS), rng.choice((2, 2, 3)))
+    if script == "again" or "engine" in names and rng.random() < 0.2:
+        again(life, used)
+        return
     if "engine" in names and rng.random() < 0.5:
         life.deploy("engine", f"g{used + 1}")
-    life.finish()
-    asked = set()
+        life.finish()
     for n in (used + 1, used + 2):
         for name in rng.sample(names, len(names)):
-            good = PLANS[name].good
-            life.deploy(name, f"{'g' if good else 's'}{n}")
+            life.deploy(name, f"{'g' if PLANS[name].good else 's'}{n}")
+        life.finish(by_hand=["manual"] if n % 2 == 0 else [])
 
-        def probe():
-            states = life.states()
-            manual = states["manual"]
-            if manual and manual["state"] == "watching" and manual["id"] not in asked and n % 2 == 0:
-                asked.add(manual["id"])
-                life.roll_back("manual")
-            return all(d is None or d["state"] in ENDED for d in states.values())
-        life.wait(probe, "every deployment of the trace comes to its end", 60, 0.02)
+
+def again(life, used):
+    """A release that is there already is deployed again, so that nothing is unpacked, and goes back."""
+    for n, by_hand in ((used + 1, []), (used + 2, []), (used + 1, ["engine"])):
+        life.deploy("engine", f"g{n}")
+        life.finish(by_hand)
 
 
 def load_trace(folder):
