@@ -43,6 +43,15 @@ static const struct {
 	[LOG_KIND_RESTORED] = {"restored", "5e8c0808acce4caf813309dc93e5c69a"},
 	[LOG_KIND_REQUEST] = {"request", "1d81d751600c4c32929ef5662e453dcd"},
 	[LOG_KIND_STORE_ERROR] = {"store-error", "b7f1ec8adf534f47981aef28e8f21171"},
+	[LOG_KIND_STORE_SET_ASIDE] = {"store-set-aside", "81b46cb1140349e6acb79f6fdfbe4ef4"},
+	[LOG_KIND_READ_ONLY] = {"read-only", "284d3139df084686998861dea3b05940"},
+	[LOG_KIND_WRITABLE] = {"writable", "53967f8c2678423e8ec8e70a8c8b4376"},
+	[LOG_KIND_START_FAILED] = {"start-failed", "6a959f930c804067831cf834c650e57f"},
+	[LOG_KIND_UNGUARDED] = {"unguarded", "20bace37e5c24edfb226317abcd57499"},
+	[LOG_KIND_HOOK_NOT_STARTED] = {"hook-not-started", "d0787526e63b4b5888a532c86f254d5e"},
+	[LOG_KIND_CONTROL_SOCKET] = {"control-socket", "27a540041bac4bb18c9ae882ad42055d"},
+	[LOG_KIND_LOG_DROPPED] = {"log-dropped", "c8db0a8aad3f44139de46a2db2d989d9"},
+	[LOG_KIND_MISTAKE] = {"mistake", "e8352ba8f1874e6e99c98aaf7b2dc716"},
 };
 
 static struct {

@@ -35,9 +35,18 @@ enum log_kind {
 	LOG_KIND_GATE,
 	LOG_KIND_ROLLED_BACK,
 	LOG_KIND_ROLLBACK_FAILED,
-	LOG_KIND_RESTORED, /* service restored after a failed rollback */
-	LOG_KIND_REQUEST,  /* an operator's act: deploy, rollback, abort; granted or refused */
-	LOG_KIND_STORE_ERROR,
+	LOG_KIND_RESTORED,    /* service restored after a failed rollback */
+	LOG_KIND_REQUEST,     /* an operator's act: deploy, rollback, abort; granted or refused */
+	LOG_KIND_STORE_ERROR, /* something of the state could not be read or written */
+	LOG_KIND_STORE_SET_ASIDE, /* a damaged database was set aside and begun anew */
+	LOG_KIND_READ_ONLY,       /* nothing can be written down: nothing is decided */
+	LOG_KIND_WRITABLE,        /* it can again */
+	LOG_KIND_START_FAILED,
+	LOG_KIND_UNGUARDED,        /* a live deployment cannot be guarded any more */
+	LOG_KIND_HOOK_NOT_STARTED, /* and nothing of it ran */
+	LOG_KIND_CONTROL_SOCKET,   /* operators cannot get through */
+	LOG_KIND_LOG_DROPPED,
+	LOG_KIND_MISTAKE, /* a defect of dhashd itself */
 	_LOG_KIND_MAX,
 };
 
@@ -71,5 +80,6 @@ log_event(enum log_kind kind, int priority, const struct log_fields *fields, con
 #define log_info(...) log_event(LOG_KIND_GENERIC, LOG_INFO, NULL, __VA_ARGS__)
 #define log_warning(...) log_event(LOG_KIND_GENERIC, LOG_WARNING, NULL, __VA_ARGS__)
 #define log_error(...) log_event(LOG_KIND_GENERIC, LOG_ERR, NULL, __VA_ARGS__)
+#define log_mistake(...) log_event(LOG_KIND_MISTAKE, LOG_ERR, NULL, __VA_ARGS__)
 
 #endif

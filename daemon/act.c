@@ -18,8 +18,8 @@ conf_copy(const struct conf_env *conf)
 	char *text = conf_env_dump(conf);
 
 	if (conf_env_parse(text, &copy, &errors) < 0)
-		log_error("cannot copy a configuration: %s; this is a mistake in dhashd",
-			  errors.n ? errors.v[0].text : "unknown");
+		log_mistake("cannot copy a configuration: %s; this is a mistake in dhashd",
+			    errors.n ? errors.v[0].text : "unknown");
 	conf_errors_free(&errors);
 	free(text);
 	return copy;

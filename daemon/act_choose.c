@@ -127,6 +127,7 @@ record_verification(struct act *a)
 {
 	struct store_clock pair = clock_pair(&a->daemon->clock);
 	struct batch *b = batch_new(&pair);
+	struct log_fields f = act_log_fields(a);
 
 	for (size_t i = 0; i < a->n_rows && i <= a->chosen; i++) {
 		struct backup_row *r = &a->rows[i];
@@ -137,7 +138,7 @@ record_verification(struct act *a)
 			r->verified_wall = pair.wall;
 		batch_backup(b, r);
 		if (i < a->chosen)
-			log_event(LOG_KIND_BACKUP_CORRUPT, LOG_CRIT, NULL,
+			log_event(LOG_KIND_BACKUP_CORRUPT, LOG_CRIT, &f,
 				  "backup %s does not verify: %s", r->path,
 				  a->error ? a->error : "unknown");
 	}
@@ -194,14 +195,15 @@ static void
 on_backup_rows(void *arg, int error, struct backup_row *rows, size_t n)
 {
 	struct act *a = arg;
+	struct log_fields f = act_log_fields(a);
 
 	if (!a->target) {
 		act_free(a);
 		return;
 	}
 	if (error < 0)
-		log_warning("cannot list the backups of %s/%s: %s", a->d.service, a->d.environment,
-			    strerror(-error));
+		log_event(LOG_KIND_STORE_ERROR, LOG_WARNING, &f, "cannot list the backups: %s",
+			  strerror(-error));
 	candidates(a, rows, error < 0 ? 0 : n);
 	act_submit(a, choose_backup_work, choose_backup_done);
 }

@@ -109,9 +109,10 @@ step(struct daemon *d, struct core_event *e)
 	tell_clock_step(d, e);
 	r = core_step(d->core, e, d->effects);
 	if (r < 0)
-		log_error("the core refused an event (%s): %s; this is a mistake in dhashd, please "
-			  "report it",
-			  event_kind_name(e->kind), strerror(-r));
+		log_mistake(
+			"the core refused an event (%s): %s; this is a mistake in dhashd, please "
+			"report it",
+			event_kind_name(e->kind), strerror(-r));
 	effects_apply(d, d->effects);
 }
 
@@ -273,10 +274,16 @@ recover_one(struct daemon *d, struct store_recovered *r)
 	struct core_event e = {.kind = EV_RECOVER};
 	struct conf_env *frozen = NULL;
 	struct conf_errors errors = {0};
+	struct log_fields f = {
+		.service = r->deployment.service,
+		.environment = r->deployment.environment,
+		.deployment = r->deployment.id,
+		.tag = r->deployment.tag,
+	};
 	struct target *t;
 
 	if (!r->config || conf_env_parse(r->config, &frozen, &errors) < 0) {
-		log_event(LOG_KIND_CONFIG_ERROR, LOG_CRIT, NULL,
+		log_event(LOG_KIND_UNGUARDED, LOG_CRIT, &f,
 			  "cannot read the configuration frozen with %s: %s; it is not guarded any "
 			  "more, "
 			  "look after %s/%s by hand",
@@ -349,13 +356,15 @@ on_store_state(void *arg, const char *problem)
 
 	if (problem)
 		log_event(
-			LOG_KIND_STORE_ERROR, LOG_CRIT, NULL,
+			LOG_KIND_READ_ONLY, LOG_CRIT, NULL,
 			"READ-ONLY: %s; nothing is decided or started until it can be written down",
 			problem);
 	else
-		log_event(LOG_KIND_STORE_ERROR, LOG_NOTICE, NULL, "the store can be written again");
+		log_event(LOG_KIND_WRITABLE, LOG_NOTICE, NULL, "the store can be written again");
 	daemon_status_line(d);
 }
+
+#define log_start_failed(...) log_event(LOG_KIND_START_FAILED, LOG_CRIT, NULL, __VA_ARGS__)
 
 /* In the build tree the runner stands beside us; installed, where the prefix that we run from has
  * it. */
@@ -401,19 +410,21 @@ open_store(struct daemon *d)
 	if (r == 0)
 		r = store_open(d->base, path, &d->store, &aside);
 	if (aside)
-		log_event(LOG_KIND_STORE_ERROR, LOG_CRIT, NULL, "%s", aside);
+		log_event(LOG_KIND_STORE_SET_ASIDE, LOG_CRIT, NULL, "%s", aside);
 	if (r == -EBUSY)
-		log_error("cannot open %s: another dhashd has it; stop that one, or give --state "
-			  "another "
-			  "folder",
-			  path);
+		log_start_failed(
+			"cannot open %s: another dhashd has it; stop that one, or give --state "
+			"another "
+			"folder",
+			path);
 	else if (r == -ENOTSUP)
-		log_error("cannot open %s: a newer version of dhashd wrote it; install that one "
-			  "again",
-			  path);
+		log_start_failed(
+			"cannot open %s: a newer version of dhashd wrote it; install that one "
+			"again",
+			path);
 	else if (r < 0)
-		log_error("cannot open %s: %s; check the folder's owner and space", path,
-			  strerror(-r));
+		log_start_failed("cannot open %s: %s; check the folder's owner and space", path,
+				 strerror(-r));
 	else
 		store_on_state(d->store, on_store_state, d);
 	free(aside);
@@ -429,7 +440,7 @@ open_socket(struct daemon *d)
 	int r = notify_listen_fd(&cfg.fd);
 
 	if (r < 0) {
-		log_error(
+		log_start_failed(
 			"the service manager passed something else than one listening Unix socket: "
 			"check dhashd.socket");
 		return r;
@@ -438,7 +449,7 @@ open_socket(struct daemon *d)
 	cfg.operate_group = d->conf->operate_group;
 	r = ctl_new(d->base, &cfg, &daemon_ctl_ops, d, &d->ctl, &error);
 	if (r < 0)
-		log_error("%s", error ? error : strerror(-r));
+		log_start_failed("%s", error ? error : strerror(-r));
 	free(error);
 	return r;
 }
@@ -461,8 +472,9 @@ load(struct daemon *d)
 		return r;
 	}
 	r = open_store(d);
-	if (r == 0)
-		r = store_load(d->store, &last, &recovered, &n);
+	if (r == 0 && (r = store_load(d->store, &last, &recovered, &n)) < 0)
+		log_start_failed("cannot read the state in %s: %s; the disk, or the file, is bad",
+				 d->options.state_dir, strerror(-r));
 	if (r < 0) {
 		conf_free(conf);
 		return r;
@@ -474,6 +486,10 @@ load(struct daemon *d)
 		r = scribe_new(d->base, d->options.state_dir, &d->scribe);
 	if (r == 0)
 		r = http_pool_new(d->base, &d->http);
+	if (r < 0)
+		log_start_failed("cannot start threads and the HTTP client: %s; look at the "
+				 "limits of memory, tasks and descriptors",
+				 strerror(-r));
 	if (r == 0)
 		r = daemon_configure(d, conf);
 	for (size_t i = 0; r == 0 && i < n; i++)
@@ -568,6 +584,10 @@ daemon_run(const struct daemon_options *options)
 	d.started_boottime = now_boottime();
 	d.started_wall = now_realtime();
 	r = d.base ? add_events(&d) : -ENOMEM;
+	if (r < 0)
+		log_start_failed("cannot set up the event loop: %s; look at the limits of memory "
+				 "and descriptors",
+				 strerror(-r));
 	if (r == 0)
 		r = load(&d);
 	if (r == 0) {

@@ -55,7 +55,8 @@ struct asked {
 	struct ctl_request *request;
 	struct peer peer;
 	enum ctl_op op;
-	char *target, *reason; /* owned, for the audit trail */
+	char *target, *reason;       /* owned, for the audit trail */
+	char *service, *environment; /* owned, for the journal */
 };
 
 struct daemon_options {

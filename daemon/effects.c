@@ -40,7 +40,7 @@ freeze(struct batch *b, struct target *t, const struct deployment *d)
 	batch_config(b, d->id, text);
 	target_thaw(t);
 	if (conf_env_parse(text, &t->frozen, &errors) < 0)
-		log_error(
+		log_mistake(
 			"cannot read back the configuration of %s: %s; this is a mistake in dhashd",
 			d->id, errors.n ? errors.v[0].text : "unknown");
 	conf_errors_free(&errors);
@@ -250,7 +250,8 @@ on_report(void *arg, int error, json_t *json)
 	const char *id = json_string_value(json_object_get(json, "id"));
 
 	if (error || !id)
-		log_warning("cannot write an incident report: %s", strerror(-error));
+		log_event(LOG_KIND_STORE_ERROR, LOG_WARNING, NULL,
+			  "cannot write an incident report: %s", strerror(-error));
 	else
 		session_write(d->scribe, id, "incident-report.md", incident_report(json));
 	json_decref(json);

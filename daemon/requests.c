@@ -34,15 +34,18 @@ static const char *const act_names[_CTL_OP_MAX] = {
 	[CTL_BACKUPS_VERIFY] = "backups-verify",
 };
 
+/* `where` are the fields that say what it is about. */
 static void
 audit(struct daemon *d, const struct peer *p, enum ctl_op op, const char *target,
-      const char *reason, bool granted, const char *text)
+      const char *reason, bool granted, const char *text, struct log_fields where)
 {
 	struct store_clock pair = clock_pair(&d->clock);
 	struct batch *b = batch_new(&pair);
-	struct log_fields f = {.actor = true, .actor_uid = p->uid};
+	struct log_fields f = where;
 	const char *act = act_names[op] ? act_names[op] : ctl_routes[op].path;
 
+	f.actor = true;
+	f.actor_uid = p->uid;
 	batch_audit(b, p->uid, p->pid, act, target, reason, granted);
 	store_commit(d->store, b, NULL, NULL);
 	log_event(LOG_KIND_REQUEST, granted ? LOG_NOTICE : LOG_WARNING, &f,
@@ -66,7 +69,8 @@ on_denied(void *arg, enum ctl_op op, const struct peer *p)
 		d->denied.n = 0;
 	}
 	if (d->denied.n++ < DENIED_PER_MIN)
-		audit(d, p, op, "-", NULL, false, "not in the group that may");
+		audit(d, p, op, "-", NULL, false, "not in the group that may",
+		      (struct log_fields){0});
 }
 
 /* --- finding what a request is about --- */
@@ -160,6 +164,8 @@ asked_new(struct daemon *d, struct ctl_request *r, enum ctl_op op, const struct 
 	a->peer = *p;
 	a->target = xasprintf("%s/%s", t->service, t->environment);
 	a->reason = xstrdup(reason);
+	a->service = xstrdup(t->service);
+	a->environment = xstrdup(t->environment);
 	a->next = d->asked;
 	d->asked = a;
 	return a;
@@ -184,6 +190,8 @@ asked_free(struct asked *a)
 {
 	free(a->target);
 	free(a->reason);
+	free(a->service);
+	free(a->environment);
 	free(a);
 }
 
@@ -201,11 +209,15 @@ requests_answer(struct daemon *d, const struct effect *f)
 	struct asked *a = asked_take(d, f->u.reply.request);
 	const char *id = f->u.reply.deployment;
 	enum reply_kind kind = f->u.reply.kind;
+	struct log_fields where;
 	char *location;
 
 	if (!a)
 		return;
-	audit(d, &a->peer, a->op, a->target, a->reason, kind == REPLY_OK, f->u.reply.text);
+	/* Where it was refused for the sake of another deployment, it is about that one. */
+	where = (struct log_fields){
+		.service = a->service, .environment = a->environment, .deployment = id};
+	audit(d, &a->peer, a->op, a->target, a->reason, kind == REPLY_OK, f->u.reply.text, where);
 	if (kind != REPLY_OK) {
 		ctl_error(a->request, errors[kind].status, errors[kind].kind,
 			  *id ? json_pack("{s:s}", "deployment", id) : NULL, "%s", f->u.reply.text);

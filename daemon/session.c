@@ -21,6 +21,7 @@ struct entry {
 	struct job job; /* first: entry_of() */
 	char *path;     /* owned */
 	char *text;     /* owned */
+	char *id;       /* owned; the deployment */
 	bool whole;     /* replace the file instead of appending */
 	int error;
 };
@@ -133,24 +134,27 @@ static void
 entry_done(struct job *j)
 {
 	struct entry *e = (struct entry *)j;
+	struct log_fields f = {.deployment = e->id};
 
 	if (e->error)
-		log_event(LOG_KIND_STORE_ERROR, LOG_WARNING, NULL,
+		log_event(LOG_KIND_STORE_ERROR, LOG_WARNING, &f,
 			  "cannot write %s: %s; the database has it all the same", e->path,
 			  strerror(-e->error));
 	free(e->path);
 	free(e->text);
+	free(e->id);
 	free(e);
 }
 
 static void
-submit(struct scribe *s, char *path, char *text, bool whole)
+submit(struct scribe *s, const char *id, const char *file, char *text, bool whole)
 {
 	struct entry *e = xcalloc(1, sizeof *e);
 
 	e->job.work = entry_work;
 	e->job.done = entry_done;
-	e->path = path;
+	e->path = session_path(s->state_dir, id, file);
+	e->id = xstrdup(id);
 	e->text = text;
 	e->whole = whole;
 	worker_submit(s->worker, &e->job);
@@ -167,8 +171,7 @@ session_log(struct scribe *s, const char *id, const char *file, usec_t wall, con
 	n = vasprintf(&text, fmt, ap);
 	va_end(ap);
 	line = str_escape(n < 0 ? fmt : text);
-	submit(s, session_path(s->state_dir, id, file),
-	       xasprintf("%s %s\n", wall_format(stamp, wall), line), false);
+	submit(s, id, file, xasprintf("%s %s\n", wall_format(stamp, wall), line), false);
 	free(n < 0 ? NULL : text);
 	free(line);
 }
@@ -178,7 +181,7 @@ session_begin(struct scribe *s, const struct deployment *d)
 {
 	char stamp[USEC_TEXT_MAX], *lead = str_escape(d->lead); /* typed by somebody, as it came */
 
-	submit(s, session_path(s->state_dir, d->id, "session.log"),
+	submit(s, d->id, "session.log",
 	       xasprintf("Deployment Session: %s\nService: %s\nEnvironment: %s\nRelease Tag: %s\n"
 			 "Deploy Lead: %s\nStart Time: %s\n",
 			 d->id, d->service, d->environment, d->tag, lead,
@@ -190,5 +193,5 @@ session_begin(struct scribe *s, const struct deployment *d)
 void
 session_write(struct scribe *s, const char *id, const char *file, char *text)
 {
-	submit(s, session_path(s->state_dir, id, file), text, true);
+	submit(s, id, file, text, true);
 }

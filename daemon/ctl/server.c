@@ -74,9 +74,10 @@ complain(struct ctl *c, const char *what)
 	if (c->complained_usec && now - c->complained_usec < USEC_PER_MINUTE)
 		return;
 	c->complained_usec = now;
-	log_warning("control socket: %s (%u connections open); further ones of the next minute are "
-		    "not logged",
-		    what, c->n_conns);
+	log_event(LOG_KIND_CONTROL_SOCKET, LOG_WARNING, NULL,
+		  "control socket: %s (%u connections open); further ones of the next minute are "
+		  "not logged",
+		  what, c->n_conns);
 }
 
 static unsigned

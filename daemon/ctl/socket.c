@@ -144,9 +144,10 @@ set_access(const char *path, const char *group)
 		return;
 	}
 	if (lchown(path, (uid_t)-1, gid) < 0 || chmod(path, 0660) < 0)
-		log_warning("control socket %s: cannot give it to group %s: %s; only root and the "
-			    "daemon's own user can connect",
-			    path, group, strerror(errno));
+		log_event(LOG_KIND_CONTROL_SOCKET, LOG_WARNING, NULL,
+			  "control socket %s: cannot give it to group %s: %s; only root and the "
+			  "daemon's own user can connect",
+			  path, group, strerror(errno));
 }
 
 static int

@@ -212,7 +212,7 @@ ctl_events(struct ctl_request *r, json_t *events)
 	if (!r->conn) {
 		request_free(r);
 	} else if (!lines || (error = format_lines(events, lines, &s->after)) < 0) {
-		log_error(
+		log_mistake(
 			"control socket: events without numbers that go on; the stream is closed");
 		ctl_error(r, 500, "internal", NULL, "the events are not in order");
 	} else {

@@ -345,8 +345,8 @@ env_copy(const struct conf_env *env)
 	char *text = conf_env_dump(env);
 
 	if (conf_env_parse(text, &copy, &errors) < 0) {
-		log_error("cannot copy a configuration: %s; this is a mistake in dhashd",
-			  errors.n ? errors.v[0].text : "unknown");
+		log_mistake("cannot copy a configuration: %s; this is a mistake in dhashd",
+			    errors.n ? errors.v[0].text : "unknown");
 		abort();
 	}
 	conf_errors_free(&errors);
