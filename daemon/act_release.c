@@ -24,6 +24,8 @@ on_hook(void *arg, const struct hook_result *r)
 		log_event(LOG_KIND_HOOK_UNKNOWN, LOG_CRIT, &f,
 			  "hook: %s; it is not run again, health decides what becomes of it",
 			  r->text);
+	if (r->outcome == HOOK_FAILED && r->exit_status < 0 && r->signal == 0 && a->target)
+		log_event(LOG_KIND_HOOK_NOT_STARTED, LOG_ERR, &f, "hook: %s", r->text);
 	act_answer_hook(a, r->outcome, r->text);
 }
 
