@@ -10,7 +10,7 @@
 #include <strings.h>
 
 #include "common/util.h"
-#include "daemon/check/pattern.h"
+#include "common/pattern.h"
 #include "daemon/check/selector.h"
 #include "daemon/conf_internal.h"
 
@@ -357,7 +357,7 @@ set_regex(void *field, const char *value, char **ret_why)
 	char why[PATTERN_WHY_MAX];
 	regex_t re;
 
-	if (pattern_compile(value, false, &re, why) < 0)
+	if (pattern_compile(value, 0, &re, why) < 0)
 		return refuse(ret_why, xasprintf("\"%s\" is no extended regular expression: %s",
 						 value, why));
 	regfree(&re);

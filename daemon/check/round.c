@@ -11,7 +11,7 @@
 #include "daemon/check/exec.h"
 #include "daemon/check/http.h"
 #include "daemon/check/metrics.h"
-#include "daemon/check/pattern.h"
+#include "common/pattern.h"
 #include "daemon/conf.h"
 
 enum { BODY_MAX = 1 << 20 };
@@ -175,7 +175,7 @@ probe_init(struct probe *p, struct observer *o, const struct conf_check *c)
 	p->observer = o;
 	p->check = c;
 	/* The configuration took it: it compiles. */
-	p->has_body = c->body && pattern_compile(c->body, false, &p->body, why) == 0;
+	p->has_body = c->body && pattern_compile(c->body, 0, &p->body, why) == 0;
 }
 
 static void

@@ -6,7 +6,7 @@
 #include <regex.h>
 
 #include "common/util.h"
-#include "daemon/check/pattern.h"
+#include "common/pattern.h"
 
 enum match { MATCH_EQUAL, MATCH_NOT_EQUAL, MATCH_REGEX, MATCH_NOT_REGEX };
 
@@ -121,7 +121,7 @@ compile(struct parser *ps, struct matcher *m)
 {
 	char why[PATTERN_WHY_MAX];
 
-	if (pattern_compile(m->value, true, &m->re, why) == 0)
+	if (pattern_compile(m->value, PATTERN_WHOLE, &m->re, why) == 0)
 		return true;
 	m->match = MATCH_EQUAL; /* nothing to free */
 	return fail(ps, why);

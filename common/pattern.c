@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-#include "daemon/check/pattern.h"
+#include "common/pattern.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -184,8 +184,9 @@ too_costly(const char *re)
 }
 
 int
-pattern_compile(const char *expression, bool whole, regex_t *ret, char why[PATTERN_WHY_MAX])
+pattern_compile(const char *expression, int flags, regex_t *ret, char why[PATTERN_WHY_MAX])
 {
+	int cflags = REG_EXTENDED | REG_NOSUB | (flags & PATTERN_ANY_CASE ? REG_ICASE : 0);
 	char *re = posix(expression), *text;
 	const char *reason;
 	int r;
@@ -203,17 +204,60 @@ pattern_compile(const char *expression, bool whole, regex_t *ret, char why[PATTE
 		str_copy(why, PATTERN_WHY_MAX, reason);
 		return -EINVAL;
 	}
-	r = regcomp(ret, re, REG_EXTENDED | REG_NOSUB);
+	r = regcomp(ret, re, cflags);
 	/* By itself first: "a)|(b" is an error, and not two halves that each get out of an anchor.
 	 */
-	if (r == 0 && whole) {
+	if (r == 0 && flags & PATTERN_WHOLE) {
 		regfree(ret);
 		text = xasprintf("^(%s)$", re);
-		r = regcomp(ret, text, REG_EXTENDED | REG_NOSUB);
+		r = regcomp(ret, text, cflags);
 		free(text);
 	}
 	if (r != 0)
 		regerror(r, ret, why, PATTERN_WHY_MAX);
 	free(re);
 	return r == 0 ? 0 : -EINVAL;
+}
+
+/* The error of the first n bytes: of regcomp(), 0 for none, -1 for what POSIX does not have, -2 for
+ * what regcomp() is not asked. */
+static int
+prefix_error(const char *expression, size_t n)
+{
+	char *prefix = xasprintf("%.*s", (int)n, expression), *re = posix(prefix);
+	regex_t compiled;
+	int r = !re ? -1 : too_costly(re) ? -2 : regcomp(&compiled, re, REG_EXTENDED | REG_NOSUB);
+
+	if (r == 0)
+		regfree(&compiled);
+	free(re);
+	free(prefix);
+	return r == REG_BADPAT ? REG_EBRACK : r; /* which it says where a text ends in "[" */
+}
+
+/* regcomp() does not say where.  It is behind the longest beginning that does not fail in the same
+ * way: of "a(b[c" that is "a(b", as a bracket left open is worse than a parenthesis. */
+size_t
+pattern_bad_column(const char *expression)
+{
+	size_t n = strlen(expression), column = 1;
+	int error = prefix_error(expression, n);
+
+	while (n > 0 && prefix_error(expression, n - 1) == error)
+		n--;
+	for (size_t i = 0; i + 1 < n; i++)
+		column += ((unsigned char)expression[i + 1] & 0xc0) != 0x80;
+	return column;
+}
+
+bool
+pattern_has_capital(const char *expression)
+{
+	for (const char *p = expression; *p; p++) {
+		if (*p == '\\' && p[1])
+			p++;
+		else if (*p >= 'A' && *p <= 'Z')
+			return true;
+	}
+	return false;
 }

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/pattern.h"
 #include "common/util.h"
-#include "daemon/check/pattern.h"
 
 static const struct {
 	const char *expression;
@@ -81,8 +81,39 @@ START_TEST(refuses_what_costs_too_much)
 	memset(deep, '(', sizeof deep - 1);
 	deep[sizeof deep - 1] = '\0';
 	for (size_t i = 0; i < ARRAY_SIZE(costly); i++)
-		ck_assert_msg(pattern_compile(costly[i], true, &re, why) < 0 && *why, "%.60s",
-			      costly[i]);
+		ck_assert_msg(pattern_compile(costly[i], PATTERN_WHOLE, &re, why) < 0 && *why,
+			      "%.60s", costly[i]);
+}
+END_TEST
+
+static const struct {
+	const char *expression;
+	size_t column;
+} bad[] = {
+	{"(", 1},    {"ab(c", 3}, {"(a)(b|c", 4}, {"(a|[b", 4},  {"a{2,1}", 6}, {"a[b](", 5},
+	{"äö[x", 3}, {"ab\\", 3}, {"ab\\x41", 4}, {"x[\\d]", 3}, {"a)|(b", 2},
+};
+
+START_TEST(says_where_it_goes_wrong)
+{
+	ck_assert_msg(pattern_bad_column(bad[_i].expression) == bad[_i].column, "%s: column %zu",
+		      bad[_i].expression, pattern_bad_column(bad[_i].expression));
+}
+END_TEST
+
+START_TEST(any_case_is_as_asked)
+{
+	char why[PATTERN_WHY_MAX];
+	regex_t re;
+
+	ck_assert_int_eq(pattern_compile("rolled.back", PATTERN_ANY_CASE, &re, why), 0);
+	ck_assert_int_eq(regexec(&re, "it was ROLLED-BACK", 0, NULL, 0), 0);
+	regfree(&re);
+	ck_assert_int_eq(pattern_compile("rolled.back", 0, &re, why), 0);
+	ck_assert_int_ne(regexec(&re, "it was ROLLED-BACK", 0, NULL, 0), 0);
+	regfree(&re);
+	ck_assert(pattern_has_capital("rolled-Back"));
+	ck_assert(!pattern_has_capital("rolled-\\Wback\\"));
 }
 END_TEST
 
@@ -97,6 +128,8 @@ main(void)
 	tcase_add_loop_test(t, means_what_people_expect, 0, ARRAY_SIZE(cases));
 	tcase_add_loop_test(t, refuses_what_it_would_misread, 0, ARRAY_SIZE(refused));
 	tcase_add_test(t, refuses_what_costs_too_much);
+	tcase_add_loop_test(t, says_where_it_goes_wrong, 0, ARRAY_SIZE(bad));
+	tcase_add_test(t, any_case_is_as_asked);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
 	srunner_run_all(r, CK_NORMAL);
