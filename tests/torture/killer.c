@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * killer [--at N] [--exit] [--changing] PROGRAM ARG…
+ *
+ * Runs a program under ptrace, counts the system calls of all its threads, and ends it by SIGKILL
+ * at the Nth: before the call has done anything, or (--exit) when it has done everything and before
+ * the program learns of it.  --changing counts only calls that something outside the program can
+ * see. The program's children are not touched: they are never traced, and outlive it.
+ *
+ * Standard output gets lines for another program; the program's own goes to standard error:
+ *   pid PID
+ *   killed COUNT NUMBER NAME THREAD        THREAD is the rank of its id, 0 the first one
+ *   ended COUNT STATUS                     as from wait(); N was never reached
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <dirent.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct killer {
+	unsigned long at; /* 0: never */
+	bool at_exit, changing;
+	pid_t pid;
+	bool begun; /* the program has taken the place of our child */
+	bool killed;
+	unsigned long count;
+	pid_t due; /* the thread whose call is the Nth, until that returns */
+	long due_number;
+};
+
+static const struct {
+	long number;
+	const char *name;
+} changing_calls[] = {
+#define CALL(name)                                                                                 \
+	{                                                                                          \
+		SYS_##name, #name                                                                  \
+	}
+	CALL(write),
+	CALL(pwrite64),
+	CALL(writev),
+	CALL(pwritev),
+	CALL(sendto),
+	CALL(sendmsg),
+	CALL(openat), /* where it makes something: see changes() */
+	CALL(openat2),
+	CALL(open),
+	CALL(creat),
+	CALL(rename),
+	CALL(renameat),
+	CALL(renameat2),
+	CALL(link),
+	CALL(linkat),
+	CALL(symlink),
+	CALL(symlinkat),
+	CALL(unlink),
+	CALL(unlinkat),
+	CALL(rmdir),
+	CALL(mkdir),
+	CALL(mkdirat),
+	CALL(chmod),
+	CALL(fchmod),
+	CALL(fchmodat),
+	CALL(chown),
+	CALL(fchown),
+	CALL(fchownat),
+	CALL(utimensat),
+	CALL(truncate),
+	CALL(ftruncate),
+	CALL(fallocate),
+	CALL(copy_file_range),
+	CALL(sendfile),
+	CALL(fsync),
+	CALL(fdatasync),
+	CALL(clone),
+	CALL(clone3),
+	CALL(vfork),
+	CALL(execve),
+	CALL(kill),
+	CALL(pidfd_send_signal),
+	CALL(waitid),
+	CALL(connect),
+	CALL(accept4),
+	CALL(bind),
+	CALL(listen),
+	CALL(shutdown),
+	CALL(flock),
+	CALL(exit_group),
+};
+
+enum { CHANGING_CALLS = sizeof changing_calls / sizeof changing_calls[0] };
+
+__attribute__((format(printf, 1, 2), noreturn)) static void
+die(const char *fmt, ...)
+{
+	int error = errno;
+	va_list ap;
+
+	va_start(ap, fmt);
+	fputs("killer: ", stderr);
+	vfprintf(stderr, fmt, ap);
+	fprintf(stderr, ": %s\n", strerror(error));
+	va_end(ap);
+	exit(70);
+}
+
+static const char *
+call_name(long number)
+{
+	for (size_t i = 0; i < CHANGING_CALLS; i++)
+		if (changing_calls[i].number == number)
+			return changing_calls[i].name;
+	return "-";
+}
+
+static bool
+changes(const struct __ptrace_syscall_info *i)
+{
+	if (i->entry.nr == SYS_openat)
+		return i->entry.args[2] & (O_CREAT | O_TRUNC);
+	if (i->entry.nr == SYS_open)
+		return i->entry.args[1] & (O_CREAT | O_TRUNC);
+	return *call_name((long)i->entry.nr) != '-';
+}
+
+/* Threads get their ids in rising order, but for a wrap of all the machine's. */
+static int
+thread_rank(const struct killer *k, pid_t tid)
+{
+	char path[64];
+	struct dirent *e;
+	int rank = 0;
+	DIR *d;
+
+	snprintf(path, sizeof path, "/proc/%d/task", (int)k->pid);
+	d = opendir(path);
+	while (d && (e = readdir(d)))
+		rank += e->d_name[0] != '.' && atoi(e->d_name) < tid;
+	if (d)
+		closedir(d);
+	return rank;
+}
+
+static void
+do_kill(struct killer *k, pid_t tid)
+{
+	printf("killed %lu %ld %s %d\n", k->count, k->due_number, call_name(k->due_number),
+	       thread_rank(k, tid));
+	k->killed = true;
+	if (kill(k->pid, SIGKILL) < 0)
+		die("cannot kill %d", (int)k->pid);
+}
+
+static void
+on_call(struct killer *k, pid_t tid)
+{
+	struct __ptrace_syscall_info i;
+
+	if (!k->begun || ptrace(PTRACE_GET_SYSCALL_INFO, tid, sizeof i, &i) <= 0)
+		return;
+	if (i.op == PTRACE_SYSCALL_INFO_EXIT && k->due == tid) {
+		do_kill(k, tid);
+		return;
+	}
+	if (i.op != PTRACE_SYSCALL_INFO_ENTRY || (k->changing && !changes(&i)))
+		return;
+	if (++k->count != k->at)
+		return;
+	k->due_number = (long)i.entry.nr;
+	if (k->at_exit && i.entry.nr != SYS_exit && i.entry.nr != SYS_exit_group)
+		k->due = tid;
+	else
+		do_kill(k, tid);
+}
+
+/* Which signal the thread goes on with. */
+static int
+on_stop(struct killer *k, pid_t tid, int status)
+{
+	int sig = WSTOPSIG(status), event = status >> 16;
+
+	if (sig == (SIGTRAP | 0x80)) {
+		on_call(k, tid);
+		return 0;
+	}
+	if (event == PTRACE_EVENT_EXEC)
+		k->begun = true;
+	return event ? 0 : sig;
+}
+
+/* To the end of the program; its status. */
+static int
+trace(struct killer *k)
+{
+	for (;;) {
+		int status;
+		pid_t tid = waitpid(-1, &status, __WALL);
+
+		if (tid < 0 && errno == EINTR)
+			continue;
+		if (tid < 0)
+			die("cannot wait for %d", (int)k->pid);
+		if (WIFSTOPPED(status)) {
+			int sig = on_stop(k, tid, status);
+
+			/* Whoever was killed in the meantime cannot be continued. */
+			if (ptrace(PTRACE_SYSCALL, tid, 0, sig) < 0 && errno != ESRCH)
+				die("cannot continue %d", (int)tid);
+		} else if (tid == k->pid) {
+			return status;
+		}
+	}
+}
+
+/* Waits until it is traced, then becomes the program. */
+static void
+child(int go, char **argv)
+{
+	char c;
+
+	if (read(go, &c, 1) != 1)
+		_exit(70);
+	dup2(STDERR_FILENO, STDOUT_FILENO);
+	execv(argv[0], argv);
+	die("cannot run %s", argv[0]);
+}
+
+static void
+start(struct killer *k, char **argv)
+{
+	int go[2];
+
+	if (pipe2(go, O_CLOEXEC) < 0)
+		die("cannot make a pipe");
+	k->pid = fork();
+	if (k->pid < 0)
+		die("cannot fork");
+	if (k->pid == 0)
+		child(go[0], argv);
+	if (ptrace(PTRACE_SEIZE, k->pid, 0,
+		   PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC |
+			   PTRACE_O_EXITKILL) < 0)
+		die("cannot trace %d", (int)k->pid);
+	/* A seized process runs on; only one that has stopped can be told to stop at calls. */
+	if (ptrace(PTRACE_INTERRUPT, k->pid, 0, 0) < 0 || write(go[1], "g", 1) != 1)
+		die("cannot start %d", (int)k->pid);
+	close(go[0]);
+	close(go[1]);
+}
+
+int
+main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"at", required_argument, NULL, 'a'},
+		{"exit", no_argument, NULL, 'x'},
+		{"changing", no_argument, NULL, 'c'},
+		{0},
+	};
+	struct killer k = {0};
+	int c, status;
+
+	while ((c = getopt_long(argc, argv, "+", options, NULL)) >= 0) {
+		k.at = c == 'a' ? strtoul(optarg, NULL, 10) : k.at;
+		k.at_exit |= c == 'x';
+		k.changing |= c == 'c';
+	}
+	if (optind >= argc) {
+		fputs("usage: killer [--at N] [--exit] [--changing] PROGRAM ARG…\n", stderr);
+		return 64;
+	}
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	start(&k, argv + optind);
+	printf("pid %d\n", (int)k.pid);
+	status = trace(&k);
+	if (!k.killed)
+		printf("ended %lu %d\n", k.count, status);
+	return 0;
+}
