@@ -9,8 +9,8 @@
  *
  * Standard output gets lines for another program; the program's own goes to standard error:
  *   pid PID
- *   killed COUNT NUMBER NAME THREAD        THREAD is the rank of its id, 0 the first one
- *   ended COUNT STATUS                     as from wait(); N was never reached
+ *   killed COUNT NUMBER THREAD     the call's number; the rank of the thread's id, 0 the first one
+ *   ended COUNT STATUS             as from wait(); N was never reached
  */
 
 #include <errno.h>
@@ -39,67 +39,26 @@ struct killer {
 	long due_number;
 };
 
-static const struct {
-	long number;
-	const char *name;
-} changing_calls[] = {
-#define CALL(name)                                                                                 \
-	{                                                                                          \
-		SYS_##name, #name                                                                  \
-	}
-	CALL(write),
-	CALL(pwrite64),
-	CALL(writev),
-	CALL(pwritev),
-	CALL(sendto),
-	CALL(sendmsg),
-	CALL(openat), /* where it makes something: see changes() */
-	CALL(openat2),
-	CALL(open),
-	CALL(creat),
-	CALL(rename),
-	CALL(renameat),
-	CALL(renameat2),
-	CALL(link),
-	CALL(linkat),
-	CALL(symlink),
-	CALL(symlinkat),
-	CALL(unlink),
-	CALL(unlinkat),
-	CALL(rmdir),
-	CALL(mkdir),
-	CALL(mkdirat),
-	CALL(chmod),
-	CALL(fchmod),
-	CALL(fchmodat),
-	CALL(chown),
-	CALL(fchown),
-	CALL(fchownat),
-	CALL(utimensat),
-	CALL(truncate),
-	CALL(ftruncate),
-	CALL(fallocate),
-	CALL(copy_file_range),
-	CALL(sendfile),
-	CALL(fsync),
-	CALL(fdatasync),
-	CALL(clone),
-	CALL(clone3),
-	CALL(vfork),
-	CALL(execve),
-	CALL(kill),
-	CALL(pidfd_send_signal),
-	CALL(waitid),
-	CALL(connect),
-	CALL(accept4),
-	CALL(bind),
-	CALL(listen),
-	CALL(shutdown),
-	CALL(flock),
-	CALL(exit_group),
+/* What somebody outside could see; openat() only where it makes something. */
+static const long changing_calls[] = {
+	SYS_write,     SYS_pwrite64,   SYS_writev,
+	SYS_pwritev,   SYS_sendto,     SYS_sendmsg,
+	SYS_openat,    SYS_openat2,    SYS_open,
+	SYS_creat,     SYS_rename,     SYS_renameat,
+	SYS_renameat2, SYS_link,       SYS_linkat,
+	SYS_symlink,   SYS_symlinkat,  SYS_unlink,
+	SYS_unlinkat,  SYS_rmdir,      SYS_mkdir,
+	SYS_mkdirat,   SYS_chmod,      SYS_fchmod,
+	SYS_fchmodat,  SYS_chown,      SYS_fchown,
+	SYS_fchownat,  SYS_utimensat,  SYS_truncate,
+	SYS_ftruncate, SYS_fallocate,  SYS_copy_file_range,
+	SYS_sendfile,  SYS_fsync,      SYS_fdatasync,
+	SYS_clone,     SYS_clone3,     SYS_vfork,
+	SYS_execve,    SYS_kill,       SYS_pidfd_send_signal,
+	SYS_waitid,    SYS_connect,    SYS_accept4,
+	SYS_bind,      SYS_listen,     SYS_shutdown,
+	SYS_flock,     SYS_exit_group,
 };
-
-enum { CHANGING_CALLS = sizeof changing_calls / sizeof changing_calls[0] };
 
 __attribute__((format(printf, 1, 2), noreturn)) static void
 die(const char *fmt, ...)
@@ -115,15 +74,6 @@ die(const char *fmt, ...)
 	exit(70);
 }
 
-static const char *
-call_name(long number)
-{
-	for (size_t i = 0; i < CHANGING_CALLS; i++)
-		if (changing_calls[i].number == number)
-			return changing_calls[i].name;
-	return "-";
-}
-
 static bool
 changes(const struct __ptrace_syscall_info *i)
 {
@@ -131,7 +81,10 @@ changes(const struct __ptrace_syscall_info *i)
 		return i->entry.args[2] & (O_CREAT | O_TRUNC);
 	if (i->entry.nr == SYS_open)
 		return i->entry.args[1] & (O_CREAT | O_TRUNC);
-	return *call_name((long)i->entry.nr) != '-';
+	for (size_t k = 0; k < sizeof changing_calls / sizeof changing_calls[0]; k++)
+		if ((long)i->entry.nr == changing_calls[k])
+			return true;
+	return false;
 }
 
 /* Threads get their ids in rising order, but for a wrap of all the machine's. */
@@ -155,8 +108,7 @@ thread_rank(const struct killer *k, pid_t tid)
 static void
 do_kill(struct killer *k, pid_t tid)
 {
-	printf("killed %lu %ld %s %d\n", k->count, k->due_number, call_name(k->due_number),
-	       thread_rank(k, tid));
+	printf("killed %lu %ld %d\n", k->count, k->due_number, thread_rank(k, tid));
 	k->killed = true;
 	if (kill(k->pid, SIGKILL) < 0)
 		die("cannot kill %d", (int)k->pid);
