@@ -32,8 +32,10 @@ struct act {
 	char *file;      /* owned */
 	char *note_path; /* owned: remembers the release from before a deploy */
 	struct backup_made made;
-	struct backup_row *rows; /* owned: candidates, best first */
+	struct backup_row *rows; /* owned: candidates, best first; or those of the name */
 	size_t n_rows, chosen;
+	bool rows_known; /* the store could be asked which of that name there are */
+	bool recorded;   /* made, and in the database, before a restart */
 	unsigned n_corrupt;
 	bool any_verified;
 	char *error; /* owned */

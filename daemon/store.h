@@ -130,6 +130,8 @@ typedef void store_rows_fn(void *arg, int error, struct backup_row *rows /* borr
 /* Backups of an environment taken before `before_wall` (0 = all), newest first. */
 void store_backup_rows(struct store *s, const char *service, const char *environment,
 		       usec_t before_wall, store_rows_fn *fn, void *arg);
+/* Backups of any place whose path begins with `stem`. */
+void store_backups_named(struct store *s, const char *stem, store_rows_fn *fn, void *arg);
 
 /* Shared JSON views of the core's structs, for store, status and events alike (json_view.c). */
 json_t *deployment_to_json(const struct deployment *d);

@@ -84,6 +84,12 @@ query_backup_rows(sqlite3 *db, struct work *w)
 }
 
 static void
+query_backups_named(sqlite3 *db, struct work *w)
+{
+	w->error = db_backups_named(db, w->text, &w->rows, &w->n_rows);
+}
+
+static void
 ask(struct store *s, struct work *w, store_json_fn *fn)
 {
 	w->json_fn = fn;
@@ -141,6 +147,16 @@ store_backup_rows(struct store *s, const char *service, const char *environment,
 	struct work *w = query_new(query_backup_rows, service, environment, NULL, arg);
 
 	w->before = before_wall;
+	w->answer = answer_rows;
+	w->rows_fn = fn;
+	store_enqueue(s, w);
+}
+
+void
+store_backups_named(struct store *s, const char *stem, store_rows_fn *fn, void *arg)
+{
+	struct work *w = query_new(query_backups_named, NULL, NULL, stem, arg);
+
 	w->answer = answer_rows;
 	w->rows_fn = fn;
 	store_enqueue(s, w);

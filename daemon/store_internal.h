@@ -175,6 +175,7 @@ json_t *db_tag_facts(sqlite3 *db, const char *service, const char *environment, 
 		     int *ret_error);
 int db_backup_rows(sqlite3 *db, const char *service, const char *environment, usec_t before_wall,
 		   struct backup_row **ret, size_t *ret_n);
+int db_backups_named(sqlite3 *db, const char *stem, struct backup_row **ret, size_t *ret_n);
 
 /* One row per column of struct deployment: used for writing, loading and the schema alike. */
 enum column_type { COL_TEXT, COL_TIME, COL_UINT, COL_BOOL, COL_STATE };

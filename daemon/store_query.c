@@ -253,20 +253,13 @@ db_backups(sqlite3 *db, const struct store_filter *f, int *ret_error)
 	return collect(with_filter(s, f), backup_row_to_json, ret_error);
 }
 
-int
-db_backup_rows(sqlite3 *db, const char *service, const char *environment, usec_t before_wall,
-	       struct backup_row **ret, size_t *ret_n)
+static int
+backup_rows(sqlite3_stmt *s, struct backup_row **ret, size_t *ret_n)
 {
-	sqlite3_stmt *s = db_prepare(db, BACKUP_COLUMNS
-				     "WHERE service = ?1 AND environment = ?2 AND (?3 = 0 OR "
-				     "created_wall < ?3) ORDER BY created_wall DESC, rowid DESC");
 	struct backup_row *v = NULL;
 	size_t n = 0;
 	int rc;
 
-	bind(s, 1, service);
-	bind(s, 2, environment);
-	sqlite3_bind_int64(s, 3, before_wall);
 	while ((rc = sqlite3_step(s)) == SQLITE_ROW) {
 		v = xrealloc(v, (n + 1) * sizeof *v);
 		read_backup(s, &v[n++]);
@@ -279,6 +272,31 @@ db_backup_rows(sqlite3 *db, const char *service, const char *environment, usec_t
 	*ret = v;
 	*ret_n = n;
 	return 0;
+}
+
+int
+db_backup_rows(sqlite3 *db, const char *service, const char *environment, usec_t before_wall,
+	       struct backup_row **ret, size_t *ret_n)
+{
+	sqlite3_stmt *s = db_prepare(db, BACKUP_COLUMNS
+				     "WHERE service = ?1 AND environment = ?2 AND (?3 = 0 OR "
+				     "created_wall < ?3) ORDER BY created_wall DESC, rowid DESC");
+
+	bind(s, 1, service);
+	bind(s, 2, environment);
+	sqlite3_bind_int64(s, 3, before_wall);
+	return backup_rows(s, ret, ret_n);
+}
+
+int
+db_backups_named(sqlite3 *db, const char *stem, struct backup_row **ret, size_t *ret_n)
+{
+	/* No path holds the byte FF behind a whole character: the range is that of the prefix. */
+	sqlite3_stmt *s = db_prepare(db, BACKUP_COLUMNS
+				     "WHERE path >= ?1 AND path < ?1 || x'ff' ORDER BY path");
+
+	bind(s, 1, stem);
+	return backup_rows(s, ret, ret_n);
 }
 
 /* --- facts of a tag --- */

@@ -580,6 +580,16 @@ START_TEST(backups_come_back)
 	turn_until(&f, &rows.n, 3);
 	ck_assert_int_eq(rows.error, 0);
 	ck_assert_uint_eq(rows.n_rows, 0);
+	store_backups_named(f.store, "/backups/2", on_rows, &rows);
+	turn_until(&f, &rows.n, 4);
+	ck_assert_uint_eq(rows.n_rows, 1);
+	ck_assert_str_eq(rows.v[0].path, "/backups/2.zip");
+	store_backups_named(f.store, "/backups/", on_rows, &rows);
+	turn_until(&f, &rows.n, 5);
+	ck_assert_uint_eq(rows.n_rows, 4);
+	store_backups_named(f.store, "/backups/2.zip.", on_rows, &rows);
+	turn_until(&f, &rows.n, 6);
+	ck_assert_uint_eq(rows.n_rows, 0);
 	store_backups(f.store, &filter, on_json, &a);
 	turn_until(&f, &a.n, 1);
 	ck_assert_uint_eq(json_array_size(a.json), 4);
