@@ -38,6 +38,7 @@ def outcome(run, base):
         "deployments": sorted((d["tag"], d["state"]) for d in run.history),
         "marked": rows(base, "SELECT tag FROM bad_tags ORDER BY tag"),
         "backups": sorted(rows(base, "SELECT emergency, tag FROM backups WHERE deployment = ?", run.id)),
+        "left over": run.world.leftovers(),
         "session": sorted(p.relative_to(session(run)).as_posix().replace(run.id, "ID")
                           for p in session(run).rglob("*") if p.is_file()),
     }
@@ -123,13 +124,10 @@ def difference(found, reference):
             yield f"{key}: {found[key]}, undisturbed {expected}"
 
 
-# What a runner that died leaves open: health decides then what becomes of the deployment.
-UNDECIDED = ("state", "states", "hooks", "session", "decisions", "decisions told", "automatic rollbacks",
-             "in place", "deployments", "marked", "backups")
-
-
-def unknown_faults(run, found):
-    """In place of the comparison, when a runner died."""
+def unknown_faults(run, found, reference):
+    """In place of the comparison, when a runner died: health decides what becomes of the deployment."""
+    if found["left over"] and found["left over"] != reference["left over"]:
+        yield f"left over: {found['left over']}"
     if found["state"] not in ("succeeded", "rolled-back", "rollback-failed", "unverified"):
         yield f"state {found['state']}"
     if found["automatic rollbacks"][0] > 1 or found["decisions told"] > 1:
@@ -146,12 +144,9 @@ def faults(run, reference):
         if run.shown[0] != 200:
             parts.append([f"the deployment cannot be shown: {run.shown}"])
         if reference and run.runners_killed:
-            parts.append(unknown_faults(run, found))
+            parts.append(unknown_faults(run, found, reference))
         elif reference:
             parts.append(difference(found, reference))
-        leftovers = run.world.leftovers()
-        if leftovers:
-            parts.append([f"left over: {leftovers}"])
         return [text for part in parts for text in part], found
     finally:
         base.close()

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 
-from kill_world import BUILD, ENDED, PATIENCE, SCENARIOS, UnixConnection
+from kill_world import BUILD, ENDED, PATIENCE, RUNNER, SCENARIOS, UnixConnection
 
 DHASHD, DHASH, KILLER = BUILD / "dhashd", BUILD / "dhash", BUILD / "tests/torture/killer"
 LIMIT = 60 * PATIENCE  # for anything at all to happen
@@ -184,12 +184,12 @@ class Run:
 
     def everything_ends(self, life):
         """Until the deployment has ended in this life; False: the life ended before."""
-        if self.ended_already():
-            return True
         asking, following = self.connect(life), self.connect(life)
         try:
             if asking is None or following is None:
                 return False
+            if self.ended_already():
+                return True
             self.deploy(asking)
             return self.follow(following)
         except (OSError, http.client.HTTPException):
@@ -269,7 +269,7 @@ class Run:
 
     def carry_out(self):
         p = self.plan
-        self.world.reset(p.scenario, p.slow)
+        self.world.reset(p.scenario, p.slow, RUNNER if p.runner else None)
         if p.at or p.index < 0:
             self.missed = not self.traced_life(p.at, changing=p.changing, exit=p.exit)
         for at in p.again:

@@ -9,6 +9,7 @@ release file: a bad release is healthy for a while and then is not.
 
 import os
 import pathlib
+import re
 import shutil
 import socket
 import sys
@@ -20,6 +21,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integratio
 from harness import BUILD, ENDED, PATIENCE, UnixConnection, environment, phases, service
 
 SHORT, LONG = (("critical", "100ms", "20ms"),), (("critical", "60s", "20ms"),)
+# Where a runner is killed a release may never have come, and be watched to the end.
+RUNNER = (("critical", "2s", "20ms"),)
+TEMPORARY = re.compile(r"\.tmp-|\.partial|\.reserved$|^\.(?!dhash-release$)")
 KEYS = {"Settle": "40ms", "Recheck": "20ms", "Timeout": "10s", "VerifyInterval": "20ms",
         "VerifyTimeout": "30s", "PostWatch": "60ms", "PostInterval": "20ms",
         "RecoveryInterval": "20ms", "IdleInterval": "0", "MinCoverage": "0%", "BackupPaths": "app"}
@@ -157,21 +161,23 @@ class World:
     def keep_template(self, name):
         shutil.copytree(self.root, self.folder / name, symlinks=True)
 
-    def reset(self, name, slow):
+    def reset(self, name, slow=False, watch=None):
         shutil.rmtree(self.root, ignore_errors=True)
         shutil.copytree(self.folder / name, self.root, symlinks=True)
         if slow:
             (self.site / "slow").touch()
+        if watch:
+            self.configure(SCENARIOS[name], watch)
         self.sick.serve(self.site / "app/release")
 
     def ledger_lines(self):
         return self.ledger.read_text().splitlines()
 
     def leftovers(self):
-        """Files under a temporary name."""
+        """Names under which something is only made; the parts that chance chose are masked."""
         found = []
         for folder, dirs, files in os.walk(self.root):
-            for name in dirs + files:
-                if ".tmp-" in name or name.endswith((".partial", ".reserved")) or name.startswith("."):
-                    found.append(os.path.relpath(os.path.join(folder, name), self.root))
+            for name in filter(TEMPORARY.search, dirs + files):
+                path = os.path.relpath(os.path.join(folder, name), self.root)
+                found.append(re.sub(r"(\.dhash-\w+-|deploy-)[-0-9a-f]+", r"\1*", path))
         return sorted(found)
