@@ -19,6 +19,7 @@
 #include "common/log.h"
 #include "common/util.h"
 #include "daemon/alarm.h"
+#include "daemon/leftovers.h"
 #include "daemon/notify_systemd.h"
 
 /* --- queue ---------------------------------------------------------------------------------------
@@ -311,6 +312,7 @@ recover_one(struct daemon *d, struct store_recovered *r)
 	e.u.recover.alerts = r->alerts;
 	e.u.recover.n_alerts = r->n_alerts;
 	step(d, &e);
+	leftovers_mend(d, &r->deployment);
 	if (!t->conf) {
 		e = (struct core_event){.kind = EV_REMOVE, .env = t->handle};
 		step(d, &e);
@@ -495,6 +497,8 @@ load(struct daemon *d)
 	for (size_t i = 0; r == 0 && i < n; i++)
 		recover_one(d, &recovered[i]);
 	store_recovered_free(recovered, n);
+	if (r == 0)
+		leftovers_clear(d);
 	if (r == 0)
 		r = open_socket(d);
 	if (r == 0)

@@ -113,6 +113,8 @@ struct gate_hooks daemon_gate_hooks(const struct daemon *d, const char *deployme
 
 /* effects.c */
 void effects_apply(struct daemon *d, const struct effects *fx);
+/* Writes the incident report, from what the store has. */
+void effects_report(struct daemon *d, const char *id);
 
 /* act.c, act_backup.c, act_choose.c, act_release.c */
 void act_backup(struct target *t, const struct deployment *d, unsigned attempt, bool emergency);

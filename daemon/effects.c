@@ -207,8 +207,6 @@ remember_state(struct target *t, const struct deployment *d)
 		return;
 	str_copy(t->live_id, sizeof t->live_id, d->id);
 	t->last_state = d->state;
-	if (begins && d->state == DS_QUEUED)
-		session_begin(t->daemon->scribe, d);
 	if (d->state == DS_DEPLOYING)
 		observer_reset(target_observer(t));
 	daemon_status_line(t->daemon);
@@ -257,6 +255,12 @@ on_report(void *arg, int error, json_t *json)
 	json_decref(json);
 }
 
+void
+effects_report(struct daemon *d, const char *id)
+{
+	store_show(d->store, id, 1000, on_report, d);
+}
+
 static void
 carry_out(struct daemon *d, const struct effect *f, const struct deployment *dep)
 {
@@ -297,11 +301,20 @@ carry_out(struct daemon *d, const struct effect *f, const struct deployment *dep
 		take_sample(t, f);
 		break;
 	case EF_REPORT:
-		store_show(d->store, dep->id, 1000, on_report, d);
+		effects_report(d, dep->id);
 		break;
 	default:
 		break;
 	}
+}
+
+/* The head of its log comes before what is told of it. */
+static void
+begin_sessions(const struct released *r)
+{
+	for (unsigned i = 0; i < r->n; i++)
+		if (r->v[i].kind == EF_PERSIST_DEPLOYMENT && r->v[i].deployment->state == DS_QUEUED)
+			session_begin(r->daemon->scribe, r->v[i].deployment);
 }
 
 static void
@@ -309,6 +322,7 @@ on_committed(void *arg)
 {
 	struct released *r = arg;
 
+	begin_sessions(r);
 	for (unsigned i = 0; i < r->n && !r->daemon->stopping; i++)
 		carry_out(r->daemon, &r->v[i], r->v[i].deployment);
 	if (r->daemon->ctl)

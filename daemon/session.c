@@ -23,6 +23,7 @@ struct entry {
 	char *text;     /* owned */
 	char *id;       /* owned; the deployment */
 	bool whole;     /* replace the file instead of appending */
+	bool head;      /* only if the file is empty, or none */
 	int error;
 };
 
@@ -102,13 +103,16 @@ session_sync(const char *state_dir, const char *id)
 }
 
 static int
-append(const char *path, const char *text)
+append(const char *path, const char *text, bool head)
 {
 	size_t len = strlen(text), done = 0;
 	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640), r = 0;
+	struct stat st;
 
 	if (fd < 0)
 		return -errno;
+	if (head && fstat(fd, &st) == 0 && st.st_size > 0)
+		len = 0;
 	while (done < len && r == 0) {
 		ssize_t n = write(fd, text + done, len - done);
 
@@ -127,7 +131,7 @@ entry_work(struct job *j)
 	struct entry *e = (struct entry *)j;
 
 	e->error = e->whole ? file_write_atomic(e->path, e->text, strlen(e->text), 0640)
-			    : append(e->path, e->text);
+			    : append(e->path, e->text, e->head);
 }
 
 static void
@@ -146,8 +150,8 @@ entry_done(struct job *j)
 	free(e);
 }
 
-static void
-submit(struct scribe *s, const char *id, const char *file, char *text, bool whole)
+static struct entry *
+entry_new(const struct scribe *s, const char *id, const char *file, char *text)
 {
 	struct entry *e = xcalloc(1, sizeof *e);
 
@@ -156,8 +160,7 @@ submit(struct scribe *s, const char *id, const char *file, char *text, bool whol
 	e->path = session_path(s->state_dir, id, file);
 	e->id = xstrdup(id);
 	e->text = text;
-	e->whole = whole;
-	worker_submit(s->worker, &e->job);
+	return e;
 }
 
 void
@@ -171,7 +174,9 @@ session_log(struct scribe *s, const char *id, const char *file, usec_t wall, con
 	n = vasprintf(&text, fmt, ap);
 	va_end(ap);
 	line = str_escape(n < 0 ? fmt : text);
-	submit(s, id, file, xasprintf("%s %s\n", wall_format(stamp, wall), line), false);
+	worker_submit(
+		s->worker,
+		&entry_new(s, id, file, xasprintf("%s %s\n", wall_format(stamp, wall), line))->job);
 	free(n < 0 ? NULL : text);
 	free(line);
 }
@@ -180,18 +185,24 @@ void
 session_begin(struct scribe *s, const struct deployment *d)
 {
 	char stamp[USEC_TEXT_MAX], *lead = str_escape(d->lead); /* typed by somebody, as it came */
+	struct entry *e;
 
-	submit(s, d->id, "session.log",
-	       xasprintf("Deployment Session: %s\nService: %s\nEnvironment: %s\nRelease Tag: %s\n"
-			 "Deploy Lead: %s\nStart Time: %s\n",
-			 d->id, d->service, d->environment, d->tag, lead,
-			 wall_format(stamp, d->created_wall)),
-	       false);
+	e = entry_new(
+		s, d->id, "session.log",
+		xasprintf("Deployment Session: %s\nService: %s\nEnvironment: %s\nRelease Tag: "
+			  "%s\nDeploy Lead: %s\nStart Time: %s\n",
+			  d->id, d->service, d->environment, d->tag, lead,
+			  wall_format(stamp, d->created_wall)));
+	e->head = true;
+	worker_submit(s->worker, &e->job);
 	free(lead);
 }
 
 void
 session_write(struct scribe *s, const char *id, const char *file, char *text)
 {
-	submit(s, id, file, text, true);
+	struct entry *e = entry_new(s, id, file, text);
+
+	e->whole = true;
+	worker_submit(s->worker, &e->job);
 }

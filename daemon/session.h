@@ -36,7 +36,7 @@ int session_sync(const char *state_dir, const char *id);
 /* Appends one line, stamped, to a file of the session. */
 __attribute__((format(printf, 5, 6))) void
 session_log(struct scribe *s, const char *id, const char *file, usec_t wall, const char *fmt, ...);
-/* The head of session.log with the guide's fields. */
+/* The head of session.log with the guide's fields, unless it has been begun. */
 void session_begin(struct scribe *s, const struct deployment *d);
 /* Writes a whole file atomically; text is owned by the callee. */
 void session_write(struct scribe *s, const char *id, const char *file, char *text);
