@@ -45,6 +45,14 @@ class Plan:
         return f"{self.scenario}: {how}{''.join(', ' + m for m in more)}"
 
 
+def lives(process):
+    """A zombie is gone, but for its parent."""
+    try:
+        return (process / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 class Life:
     """One process of dhashd, traced or not."""
 
@@ -216,6 +224,9 @@ class Run:
             if words[0] == b"dhash-hook" and os.fsencode(self.world.state) in words[1]:
                 os.kill(int(process.name), signal.SIGKILL)
                 self.runners_killed += 1
+                while lives(process):
+                    self.check_time("a killed runner ends")
+                    time.sleep(0.002)
 
     def traced_life(self, at, **kill):
         life = Life(self.world, at, **kill)
