@@ -35,12 +35,13 @@ class Plan:
     again: tuple = ()  # calls (of those that change something) at which the next lives end
     slow: bool = False  # hooks take 50 ms
     runner: bool = False  # the runner dies along with the daemon
+    late: bool = False  # the runner stands still until the next daemon is up
     client: bool = False  # the real client asks and waits
 
     def text(self):
         how = f"{'changing ' if self.changing else ''}call {self.at}{' (after it)' if self.exit else ''}"
         more = [f"then at {list(self.again)}"] if self.again else []
-        more += [w for w, on in (("slow hooks", self.slow), ("runner killed too", self.runner),
+        more += [w for w, on in (("slow hooks", self.slow), ("runner killed too", self.runner), ("late runner", self.late),
                                  ("by the real client", self.client)) if on]
         return f"{self.scenario}: {how}{''.join(', ' + m for m in more)}"
 
@@ -56,11 +57,11 @@ def lives(process):
 class Life:
     """One process of dhashd, traced or not."""
 
-    def __init__(self, world, at=None, **kill):
+    def __init__(self, world, at=None, children=0, **kill):
         argv = [DHASHD, "-c", world.conf, "--state", world.state, "--socket", world.socket]
         if at is not None:
             flags = [f"--{name}" for name, on in kill.items() if on]
-            argv = [KILLER, "--at", at, *flags, *argv]
+            argv = [KILLER, "--at", at, "--children", int(children), *flags, *argv]
         self.traced, self.report = at is not None, None
         with open(world.log, "ab") as log:
             self.process = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stderr=log,
@@ -109,6 +110,7 @@ class Run:
         self.acknowledged = self.client = self.client_output = None
         self.kills = []  # (count, call, thread, state)
         self.missed, self.calls, self.runners_killed = False, 0, 0
+        self.standing = []  # runners that were stopped
         self.began = time.monotonic()
 
     def check_time(self, what):
@@ -193,6 +195,7 @@ class Run:
     def everything_ends(self, life):
         """Until the deployment has ended in this life; False: the life ended before."""
         asking, following = self.connect(life), self.connect(life)
+        self.let_go()
         try:
             if asking is None or following is None:
                 return False
@@ -214,8 +217,18 @@ class Run:
 
     # --- lives ---
 
-    def kill_runners(self):
+    def let_go(self):
+        """Runners that stood still go on, a moment after the next daemon listens."""
+        if self.standing:
+            time.sleep(self.chance.random() * 0.04)
+        for pid in self.standing:
+            os.kill(pid, signal.SIGCONT)
+        self.standing = []
+
+    def kill_runners(self, children):
         """As when everything of the daemon's dies at once."""
+        for pid in children:
+            self.wait_gone(pathlib.Path("/proc", pid))
         for process in pathlib.Path("/proc").glob("[0-9]*"):
             try:
                 words = (process / "cmdline").read_bytes().split(b"\0")
@@ -224,12 +237,16 @@ class Run:
             if words[0] == b"dhash-hook" and os.fsencode(self.world.state) in words[1]:
                 os.kill(int(process.name), signal.SIGKILL)
                 self.runners_killed += 1
-                while lives(process):
-                    self.check_time("a killed runner ends")
-                    time.sleep(0.002)
+                self.wait_gone(process)
+
+    def wait_gone(self, process):
+        while lives(process):
+            self.check_time("a killed runner ends")
+            time.sleep(0.002)
 
     def traced_life(self, at, **kill):
-        life = Life(self.world, at, **kill)
+        children = signal.SIGKILL if self.plan.runner else signal.SIGSTOP if self.plan.late else 0
+        life = Life(self.world, at, children, **kill)
         try:
             if self.everything_ends(life):
                 # The watch after the end, and the stop, are killed as well.
@@ -242,8 +259,11 @@ class Run:
         self.calls = int(words[1])
         if words[0] == "killed":
             self.kills.append((int(words[1]), int(words[2]), int(words[3]), self.last_state))
+            if self.plan.late:
+                self.standing += map(int, words[4:])
             if self.plan.runner:
-                self.kill_runners()
+                self.runners_killed += len(words[4:])
+                self.kill_runners(words[4:])
         elif int(words[2]) != 0:
             raise AssertionError(f"dhashd ended by itself, wait status {words[2]}")
         return words[0] == "killed"

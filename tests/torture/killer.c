@@ -1,22 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * killer [--at N] [--exit] [--changing] PROGRAM ARG…
+ * killer [--at N] [--exit] [--changing] [--children SIGNAL] PROGRAM ARG…
  *
  * Runs a program under ptrace, counts the system calls of all its threads, and ends it by SIGKILL
  * at the Nth: before the call has done anything, or (--exit) when it has done everything and before
  * the program learns of it.  --changing counts only calls that something outside the program can
- * see. The program's children are not touched: they are never traced, and outlive it.
+ * see.  The program's children are never traced, and outlive it; --children sends them a signal (by
+ * its number) in the same moment: 9 as when all dies at once, 19 to make them late.
  *
  * Standard output gets lines for another program; the program's own goes to standard error:
  *   pid PID
- *   killed COUNT NUMBER THREAD     the call's number; the rank of the thread's id, 0 the first one
- *   ended COUNT STATUS             as from wait(); N was never reached
+ *   killed COUNT NUMBER THREAD [PID…]   the call's number; the rank of the thread's id, 0 the first
+ *                                       one; the children that got the signal
+ *   ended COUNT STATUS                  as from wait(); N was never reached
  */
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <dirent.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -31,6 +33,7 @@
 struct killer {
 	unsigned long at; /* 0: never */
 	bool at_exit, changing;
+	int children; /* a signal for them; 0 = none */
 	pid_t pid;
 	bool begun; /* the program has taken the place of our child */
 	bool killed;
@@ -106,9 +109,29 @@ thread_rank(const struct killer *k, pid_t tid)
 }
 
 static void
+signal_children(const struct killer *k)
+{
+	char path[64];
+	int pid;
+	FILE *f;
+
+	snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)k->pid, (int)k->pid);
+	f = fopen(path, "re");
+	while (f && fscanf(f, "%d", &pid) == 1)
+		if (kill(pid, k->children) == 0)
+			printf(" %d", pid);
+	if (f)
+		fclose(f);
+}
+
+/* The children first: they are found by their parent. */
+static void
 do_kill(struct killer *k, pid_t tid)
 {
-	printf("killed %lu %ld %d\n", k->count, k->due_number, thread_rank(k, tid));
+	printf("killed %lu %ld %d", k->count, k->due_number, thread_rank(k, tid));
+	if (k->children)
+		signal_children(k);
+	printf("\n");
 	k->killed = true;
 	if (kill(k->pid, SIGKILL) < 0)
 		die("cannot kill %d", (int)k->pid);
@@ -218,6 +241,7 @@ main(int argc, char **argv)
 		{"at", required_argument, NULL, 'a'},
 		{"exit", no_argument, NULL, 'x'},
 		{"changing", no_argument, NULL, 'c'},
+		{"children", required_argument, NULL, 's'},
 		{0},
 	};
 	struct killer k = {0};
@@ -227,9 +251,12 @@ main(int argc, char **argv)
 		k.at = c == 'a' ? strtoul(optarg, NULL, 10) : k.at;
 		k.at_exit |= c == 'x';
 		k.changing |= c == 'c';
+		k.children = c == 's' ? atoi(optarg) : k.children;
 	}
 	if (optind >= argc) {
-		fputs("usage: killer [--at N] [--exit] [--changing] PROGRAM ARG…\n", stderr);
+		fputs("usage: killer [--at N] [--exit] [--changing] [--children SIGNAL] PROGRAM "
+		      "ARG…\n",
+		      stderr);
 		return 64;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
