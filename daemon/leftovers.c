@@ -289,22 +289,22 @@ claimant_lives(const char *path)
 	return process_lives(fd < 0 ? -errno : fd);
 }
 
-/* Whoever makes X.result is the runner that X.started names. */
+/* Whoever makes X.result is the runner that holds X.started. */
 static bool
 runner_lives(const char *path)
 {
 	const char *slash = strrchr(path, '/'), *end = strstr(slash, ".result.");
 	char *folder, *txid;
 	struct hook_files files;
-	struct hook_started s;
 	bool lives = true;
+	pid_t pid;
 
 	if (!end)
 		return false;
 	folder = xasprintf("%.*s", (int)(slash - path), path);
 	txid = xasprintf("%.*s", (int)(end - slash - 1), slash + 1);
 	if (hook_files_init(&files, folder, txid) == 0) {
-		lives = started_read(&files, &s) < 0 || process_lives(started_open(&s));
+		lives = started_holder(&files, &pid) != -ESRCH;
 		hook_files_done(&files);
 	}
 	free(txid);
