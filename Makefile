@@ -29,7 +29,7 @@ say = $(if $(V),,@printf '  %-3s %s\n' $(1) $(2))
 # --- compiler ---------------------------------------------------------------------------------
 
 DAEMON_PKGS := libevent libevent_pthreads libcurl jansson libsystemd sqlite3 libarchive libcrypto inih
-CLIENT_PKGS := libcurl jansson
+CLIENT_PKGS := libcurl jansson libsystemd
 TEST_PKGS := check
 
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla \

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "client/cli.h"
+#include "client/text.h"
 #include "common/time-util.h"
 #include "common/util.h"
 
@@ -111,6 +112,13 @@ check_value(enum opt o, const char *value, char **ret_error)
 			return wrong(ret_error, xasprintf("--%s: \"%s\" is no number from 1 on",
 							  row->name, value));
 		return 0;
+	case OPT_TIME:
+		if (text_parse_moment(value, 0, &span) < 0)
+			return wrong(ret_error,
+				     xasprintf("--%s: \"%s\" is no time; write it as 15min (ago), "
+					       "2024-01-01 or \"2024-01-01 12:00\" (UTC)",
+					       row->name, value));
+		return 0;
 	case OPT_TEXT:
 		if (!*value)
 			return wrong(ret_error,
@@ -143,6 +151,27 @@ take_option(struct args *a, int argc, char *const *argv, int *i, char **ret_erro
 	if (!value && *i + 1 >= argc)
 		return wrong(ret_error,
 			     xasprintf("--%s needs %s", options[o].name, options[o].arg));
+	a->value[o] = value ? value : argv[++*i];
+	return check_value(o, a->value[o], ret_error);
+}
+
+/* argv[*i] begins with one dash: "-f", "-n 5" or "-n5", as the long option that it is short for. */
+static int
+take_letter(struct args *a, int argc, char *const *argv, int *i, char **ret_error)
+{
+	const char *word = argv[*i], *value = word[2] ? word + 2 : NULL;
+	enum opt o = 0;
+
+	while (o < _OPT_MAX && !(options[o].letter == word[1] && accepts(a->command, o)))
+		o++;
+	if (o == _OPT_MAX || (value && !options[o].arg))
+		return wrong(ret_error, xasprintf("unknown option %s", word));
+	if (!options[o].arg) {
+		a->value[o] = "";
+		return 0;
+	}
+	if (!value && *i + 1 >= argc)
+		return wrong(ret_error, xasprintf("-%c needs %s", word[1], options[o].arg));
 	a->value[o] = value ? value : argv[++*i];
 	return check_value(o, a->value[o], ret_error);
 }
@@ -192,14 +221,12 @@ args_parse(int argc, char *const *argv, struct args *ret, char **ret_error)
 			r = take_word(&a, word, ret_error);
 		else if (streq(word, "--"))
 			only_words = true;
-		else if (streq(word, "-h"))
-			a.value[OPT_HELP] = "";
 		else if (streq(word, "--version") && !a.command)
 			r = find_command("version", &a.command, ret_error);
 		else if (word[1] == '-')
 			r = take_option(&a, argc, argv, &i, ret_error);
 		else
-			r = wrong(ret_error, xasprintf("unknown option %s", word));
+			r = take_letter(&a, argc, argv, &i, ret_error);
 	}
 	if (r == 0)
 		r = check_whole(&a, ret_error);

@@ -15,8 +15,9 @@ static void
 help_option(enum opt o)
 {
 	const struct option_row *row = &options[o];
-	char *left =
-		xasprintf("--%s%s%s", row->name, row->arg ? " " : "", row->arg ? row->arg : "");
+	char letter[] = {'-', row->letter, ',', ' ', '\0'};
+	char *left = xasprintf("%s--%s%s%s", row->letter ? letter : "", row->name,
+			       row->arg ? " " : "", row->arg ? row->arg : "");
 
 	printf("  %-20s  %s\n", left, row->help);
 	free(left);

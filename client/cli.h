@@ -32,6 +32,11 @@ enum opt {
 	OPT_DRY_RUN,
 	OPT_FORCE,
 	OPT_YES,
+	OPT_FOLLOW,
+	OPT_GREP,
+	OPT_LINES,
+	OPT_SINCE,
+	OPT_DIRECTORY,
 	_OPT_MAX,
 };
 
@@ -42,11 +47,13 @@ enum opt_type {
 	OPT_RELEASE,
 	OPT_SPAN,
 	OPT_NUMBER,
+	OPT_TIME, /* text_parse_moment() */
 };
 
 struct option_row {
 	const char *name, *arg, *help;
 	enum opt_type type;
+	char letter; /* "-n" is short for it; '\0' = none */
 };
 extern const struct option_row options[_OPT_MAX];
 

@@ -15,6 +15,7 @@ int cmd_watch(struct client *c, const struct args *a);
 int cmd_explain(struct client *c, const struct args *a);
 int cmd_history(struct client *c, const struct args *a);
 int cmd_show(struct client *c, const struct args *a);
+int cmd_logs(struct client *c, const struct args *a);
 int cmd_backups(struct client *c, const struct args *a);
 int cmd_config(struct client *c, const struct args *a);
 int cmd_version(struct client *c, const struct args *a);

@@ -3,14 +3,11 @@
 #include "client/follow.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
-#include <unistd.h>
 
 #include "client/api.h"
 #include "client/cli.h"
 #include "client/conn.h"
+#include "client/interrupt.h"
 #include "client/json.h"
 #include "client/status.h"
 #include "client/text.h"
@@ -35,43 +32,6 @@ enum step {
 	STEP_TIMEOUT,
 	STEP_ERROR, /* reported; *ret_code */
 };
-
-/* --- Ctrl-C ---------------------------------------------------------------------------------- */
-
-/* A signal handler can reach nothing else than a global; it only writes to the pipe. */
-static int interrupt_pipe[2] = {-1, -1};
-
-static void
-on_interrupt(int sig)
-{
-	int saved = errno;
-
-	if (write(interrupt_pipe[1], "", 1) < 0)
-		errno = saved; /* full: it is known already */
-	errno = saved;
-}
-
-static int
-interrupt_catch(void)
-{
-	struct sigaction sa = {.sa_handler = on_interrupt};
-
-	if (interrupt_pipe[0] >= 0)
-		return 0;
-	if (pipe2(interrupt_pipe, O_CLOEXEC | O_NONBLOCK) < 0)
-		return -errno;
-	sigaction(SIGINT, &sa, NULL);
-	return 0;
-}
-
-/* Waits for so long, or less when interrupted. */
-static bool
-interrupted(int timeout_ms)
-{
-	struct pollfd p = {.fd = interrupt_pipe[0], .events = POLLIN};
-
-	return poll(&p, 1, timeout_ms) > 0 && p.revents;
-}
 
 /* --- events ---------------------------------------------------------------------------------- */
 
@@ -244,7 +204,7 @@ drain(struct follow *f)
 
 		before = f->after;
 		while (r == 0 &&
-		       (r = stream_next(f->stream, TICK_MS, interrupt_pipe[0], &line)) == 1) {
+		       (r = stream_next(f->stream, TICK_MS, interrupt_fd(), &line)) == 1) {
 			take_event(f, line);
 			r = 0;
 		}
@@ -289,7 +249,7 @@ listen_events(struct follow *f, int *ret_code)
 		if (now >= f->deadline)
 			return STEP_TIMEOUT;
 		refresh(f, now);
-		r = stream_next(f->stream, patience_ms(f, now), interrupt_pipe[0], &line);
+		r = stream_next(f->stream, patience_ms(f, now), interrupt_fd(), &line);
 		if (interrupted(0))
 			return STEP_DETACHED;
 		if (r == 0 || (r < 0 && r != -EAGAIN))

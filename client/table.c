@@ -11,7 +11,7 @@ const struct option_row options[_OPT_MAX] = {
 	[OPT_SOCKET] = {"socket", "PATH", "where dhashd listens ($DHASH_SOCKET, /run/dhashd.sock)",
 			OPT_TEXT},
 	[OPT_JSON] = {"json", NULL, "print the daemon's JSON instead of text", OPT_FLAG},
-	[OPT_HELP] = {"help", NULL, "this help (also -h)", OPT_FLAG},
+	[OPT_HELP] = {"help", NULL, "this help", OPT_FLAG, 'h'},
 	[OPT_SERVICE] = {"service", "SERVICE", "the service, where several are guarded", OPT_NAME},
 	[OPT_ENV] = {"env", "ENVIRONMENT", "the environment: staging, production, …", OPT_NAME},
 	[OPT_TAG] = {"tag", "TAG", "the release to deploy, e.g. v1.2.3", OPT_RELEASE},
@@ -29,6 +29,14 @@ const struct option_row options[_OPT_MAX] = {
 	[OPT_DRY_RUN] = {"dry-run", NULL, "show the gates and the plan, change nothing", OPT_FLAG},
 	[OPT_FORCE] = {"force", NULL, "override what refuses, without being asked", OPT_FLAG},
 	[OPT_YES] = {"yes", NULL, "do not ask for confirmation", OPT_FLAG},
+	[OPT_FOLLOW] = {"follow", NULL, "go on with what comes, until Ctrl-C", OPT_FLAG, 'f'},
+	[OPT_GREP] = {"grep", "PATTERN", "only messages that match; without capitals, any case",
+		      OPT_TEXT},
+	[OPT_LINES] = {"lines", "NUMBER", "only so many, the newest", OPT_NUMBER, 'n'},
+	[OPT_SINCE] = {"since", "TIME",
+		       "only from then on: 15min (ago), \"2024-01-01 12:00\" (UTC)", OPT_TIME},
+	[OPT_DIRECTORY] = {"directory", "FOLDER", "read a copied journal instead of this machine's",
+			   OPT_TEXT},
 };
 
 const struct command commands[] = {
@@ -103,6 +111,19 @@ const struct command commands[] = {
 		.max_words = 1,
 		.help = "everything that is known of one deployment",
 		.run = cmd_show,
+	},
+	{
+		.name = "logs",
+		.words = "[ID]",
+		.max_words = 1,
+		.options = BIT(OPT_FOLLOW) | BIT(OPT_GREP) | BIT(OPT_LINES) | BIT(OPT_SINCE) |
+			   BIT(OPT_ENV) | BIT(OPT_SERVICE) | BIT(OPT_DIRECTORY),
+		.help = "what the journal has of dhashd and its hooks, or of one deployment",
+		.more = "Without ID and --since, the newest 100.  dhashd need not run.\n"
+			"Exit status: 0 shown, 1 no journal, 4 no record of that deployment, 77 "
+			"not "
+			"allowed.",
+		.run = cmd_logs,
 	},
 	{
 		.name = "backups",

@@ -107,6 +107,52 @@ text_parse_time(const char *iso, usec_t *ret)
 	return 0;
 }
 
+/* As timegm(), but the 31st of February is no day. */
+static int
+utc(const struct tm *tm, usec_t *ret)
+{
+	struct tm same = *tm;
+	time_t t = timegm(&same);
+
+	if (t < 0 || same.tm_mday != tm->tm_mday || same.tm_hour != tm->tm_hour)
+		return -EINVAL;
+	*ret = (usec_t)t * USEC_PER_SEC;
+	return 0;
+}
+
+static int
+parse_ago(const char *s, usec_t now, usec_t *ret)
+{
+	size_t n = strlen(s);
+	char *span =
+		n > 4 && streq(s + n - 4, " ago") ? xasprintf("%.*s", (int)n - 4, s) : xstrdup(s);
+	usec_t ago;
+	int r = usec_parse(span, &ago);
+
+	free(span);
+	if (r < 0)
+		return -EINVAL;
+	*ret = MAX(now - ago, 0);
+	return 0;
+}
+
+int
+text_parse_moment(const char *s, usec_t now, usec_t *ret)
+{
+	static const char *const forms[] = {"%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(forms); i++) {
+		struct tm tm = {0};
+		const char *end = strptime(s, forms[i], &tm);
+
+		if (end && *end == '\0')
+			return utc(&tm, ret);
+	}
+	if (strchr(s, 'T'))
+		return text_parse_time(s, ret);
+	return parse_ago(s, now, ret);
+}
+
 static char *
 format_stamp(char buf[TEXT_MAX], const char *iso, const char *fmt)
 {

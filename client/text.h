@@ -29,6 +29,13 @@ char *text_bytes(char buf[TEXT_MAX], double n);
 /* "2024-01-01T12:00:00.000Z" as microseconds since the epoch; 0 or -EINVAL. */
 int text_parse_time(const char *iso, usec_t *ret);
 
+/*
+ * A moment that somebody typed: a span ("15min", "1h 30min ago"), which lies so long before `now`;
+ * or UTC, as everything is shown: "2024-01-01", "2024-01-01 12:00", "2024-01-01 12:00:05", or the
+ * stamp above.  0 or -EINVAL.
+ */
+int text_parse_moment(const char *s, usec_t now, usec_t *ret);
+
 /* "12:00:05" and "2024-01-01 12:00:05" of an ISO stamp; "-" of NULL or nonsense. */
 char *text_clock(char buf[TEXT_MAX], const char *iso);
 char *text_date(char buf[TEXT_MAX], const char *iso);

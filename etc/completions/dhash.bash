@@ -9,7 +9,7 @@ _dhash_names() {
 _dhash() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} command='' i words=''
 	local globals='--socket --json --help'
-	local commands='status deploy rollback abort watch explain history show backups config version help'
+	local commands='status deploy rollback abort watch explain history show logs backups config version help'
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
 			--socket) ((i++)) ;;
@@ -22,7 +22,8 @@ _dhash() {
 		--service) words=$(_dhash_names service status) ;;
 		--tag | --to) words=$(_dhash_names tag history) ;;
 		--backup | --socket) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
-		--lead | --reason | --limit | --timeout) return ;;
+		--directory) mapfile -t COMPREPLY < <(compgen -d -- "$cur"); return ;;
+		--lead | --reason | --limit | --timeout | --grep | --lines | --since | -n) return ;;
 		*)
 			case $command in
 				'') words="$commands $globals" ;;
@@ -34,13 +35,14 @@ _dhash() {
 				watch) words="--env --service --timeout $globals" ;;
 				explain) words="--service --env $globals" ;;
 				history) words="--service --env --limit $globals" ;;
+				logs) words="--follow --grep --lines --since --env --service --directory $globals" ;;
 				backups) words="list verify --service --env $globals" ;;
 				config) words="check $globals" ;;
 				help) words=$commands ;;
 				*) words=$globals ;;
 			esac
 			case $command in
-				abort | watch | explain | show)
+				abort | watch | explain | show | logs)
 					[[ $cur == -* ]] || words+=" $(_dhash_names id history)" ;;
 			esac ;;
 	esac

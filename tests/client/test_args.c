@@ -226,6 +226,23 @@ has_word(const char *text, const char *word)
 	return false;
 }
 
+START_TEST(short_options)
+{
+	static const char *const wrong[] = {"logs|-n", "logs|-n|0", "logs|-x",    "logs|-fn",
+					    "logs|-",  "status|-f", "status|-n|5"};
+
+	ck_assert_int_eq(parse("logs|-n|5|-f"), 0);
+	ck_assert_str_eq(args.value[OPT_LINES], "5");
+	ck_assert(given(&args, OPT_FOLLOW));
+	ck_assert_int_eq(parse("-n7|logs|deploy-1"), 0);
+	ck_assert_str_eq(args.value[OPT_LINES], "7");
+	ck_assert_str_eq(args.word[0], "deploy-1");
+	ck_assert_int_eq(parse("logs|--|-n"), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
+		ck_assert_msg(parse(wrong[i]) < 0 || streq(args.word[0], "-"), "%s", wrong[i]);
+}
+END_TEST
+
 START_TEST(completions_know_all)
 {
 	static const struct {
@@ -349,6 +366,7 @@ main(void)
 	tcase_add_test(t, manual_has_the_commands);
 	tcase_add_test(t, manual_has_the_options);
 	tcase_add_test(t, manual_has_the_exit_codes);
+	tcase_add_test(t, short_options);
 	tcase_add_test(t, completions_know_all);
 	tcase_add_test(t, completions_know_what_goes_with_what);
 	tcase_add_test(t, tables_are_whole);

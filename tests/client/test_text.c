@@ -43,6 +43,39 @@ START_TEST(numbers)
 }
 END_TEST
 
+START_TEST(moments)
+{
+	static const struct {
+		const char *text;
+		usec_t wall; /* of 2024-01-02T00:00:00Z; -1 = refused */
+	} cases[] = {
+		{"2024-01-01", 1704067200000000},
+		{"2024-01-01 12:00", 1704110400000000},
+		{"2024-01-01 12:00:05", 1704110405000000},
+		{"2024-01-01T12:00:05.250Z", 1704110405250000},
+		{"1d", 1704067200000000},
+		{"30min ago", 1704151800000000},
+		{"100y", 0},
+		{"2024-02-30", -1},
+		{"2024-01-01 25:00", -1},
+		{"2024-01-01 12:00 x", -1},
+		{"2024-01-01T12:00", -1},
+		{"ago", -1},
+		{" ago", -1},
+		{"soon", -1},
+		{"", -1},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		usec_t wall = -1;
+		int r = text_parse_moment(cases[i].text, 1704153600000000, &wall);
+
+		ck_assert_msg((r == 0) == (cases[i].wall >= 0) && wall == cases[i].wall,
+			      "%s: %d, %lld", cases[i].text, r, (long long)wall);
+	}
+}
+END_TEST
+
 START_TEST(times)
 {
 	static const char *const wrong[] = {"",
@@ -301,6 +334,7 @@ main(void)
 
 	tcase_add_test(t, numbers);
 	tcase_add_test(t, times);
+	tcase_add_test(t, moments);
 	tcase_add_loop_test(t, rule_sentences, 0, ARRAY_SIZE(rules));
 	tcase_add_loop_test(t, state_phrases, 0, ARRAY_SIZE(phrases));
 	tcase_add_test(t, long_texts_are_cut);
