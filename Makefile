@@ -18,6 +18,7 @@ systemdsystemunitdir ?= $(or $(shell pkg-config --variable=systemdsystemunitdir 
 sysusersdir ?= /usr/lib/sysusers.d
 tmpfilesdir ?= /usr/lib/tmpfiles.d
 polkitrulesdir ?= /usr/share/polkit-1/rules.d
+catalogdir ?= /usr/lib/systemd/catalog
 bashcompletiondir ?= $(datadir)/bash-completion/completions
 zshcompletiondir ?= $(datadir)/zsh/vendor-completions
 fishcompletiondir ?= $(datadir)/fish/vendor_completions.d
@@ -213,6 +214,7 @@ install: all
 	$(INSTALL) -d $(DESTDIR)$(sbindir) $(DESTDIR)$(bindir) $(DESTDIR)$(libexecdir)/dhashd \
 		$(DESTDIR)$(sysconfdir)/dhashd/services.d $(DESTDIR)$(sysconfdir)/dhashd/dhashd.conf.d \
 		$(DESTDIR)$(systemdsystemunitdir) $(DESTDIR)$(sysusersdir) $(DESTDIR)$(tmpfilesdir) $(DESTDIR)$(polkitrulesdir) \
+		$(DESTDIR)$(catalogdir) \
 		$(DESTDIR)$(bashcompletiondir) $(DESTDIR)$(zshcompletiondir) $(DESTDIR)$(fishcompletiondir) \
 		$(DESTDIR)$(docdir) $(foreach s,1 5 7 8,$(DESTDIR)$(mandir)/man$(s))
 	$(INSTALL) -d -m 700 $(DESTDIR)$(sysconfdir)/dhashd/credentials
@@ -226,6 +228,7 @@ install: all
 	$(INSTALL) -m 644 systemd/50-dhashd.rules $(DESTDIR)$(polkitrulesdir)/50-dhashd.rules
 	$(INSTALL) -m 644 systemd/dhashd.sysusers $(DESTDIR)$(sysusersdir)/dhashd.conf
 	$(INSTALL) -m 644 systemd/dhashd.tmpfiles $(DESTDIR)$(tmpfilesdir)/dhashd.conf
+	$(INSTALL) -m 644 systemd/dhash.catalog $(DESTDIR)$(catalogdir)/dhash.catalog
 	test -e $(DESTDIR)$(sysconfdir)/dhashd/dhashd.conf || \
 		$(INSTALL) -m 644 etc/dhashd.conf $(DESTDIR)$(sysconfdir)/dhashd/dhashd.conf
 	$(INSTALL) -m 644 etc/services.d/dhash.conf.sample $(DESTDIR)$(docdir)/dhash.conf.sample
