@@ -4,13 +4,15 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define SD_JOURNAL_SUPPRESS_LOCATION
 #include <systemd/sd-journal.h>
 
+#include "common/log_queue.h"
 #include "common/time-util.h"
 #include "common/util.h"
 
@@ -58,7 +60,8 @@ static struct {
 	const char *identifier;
 	bool journal;
 	_Atomic int level; /* a reload sets it while other threads log */
-} logger = {.identifier = "dhash", .level = LOG_INFO};
+	int socket;        /* owned; what never waits sends by it; -1 = none */
+} logger = {.identifier = "dhash", .level = LOG_INFO, .socket = -1};
 
 const char *
 log_kind_name(enum log_kind k)
@@ -103,28 +106,24 @@ log_set_level(int priority)
 	logger.level = priority;
 }
 
-enum { FIELDS_MAX = 16 };
-
-struct record {
-	struct iovec v[FIELDS_MAX];
-	int n;
-};
+/* --- records --- */
 
 static void
-field(struct record *r, const char *name, const char *value)
+field(struct log_record *r, const char *name, const char *value)
 {
 	char *text, *escaped;
 
-	if (!value || !*value || r->n == FIELDS_MAX)
+	if (!value || !*value || r->n == LOG_FIELDS_MAX)
 		return;
 	escaped = str_escape(value);
 	text = xasprintf("%s=%s", name, escaped);
 	free(escaped);
 	r->v[r->n++] = (struct iovec){.iov_base = text, .iov_len = strlen(text)};
+	r->bytes += strlen(text);
 }
 
 static void
-context_fields(struct record *r, const struct log_fields *f)
+context_fields(struct log_record *r, const struct log_fields *f)
 {
 	char number[16];
 
@@ -140,28 +139,53 @@ context_fields(struct record *r, const struct log_fields *f)
 	}
 }
 
-/* False where the journal did not take it. */
-static bool
-to_journal(enum log_kind kind, int priority, const struct log_fields *f, const char *message)
+static const char *
+or_nothing(const char *s)
 {
-	struct record r = {.n = 0};
-	char number[16];
-	int sent;
-
-	snprintf(number, sizeof number, "%d", priority);
-	field(&r, "MESSAGE", message);
-	field(&r, "PRIORITY", number);
-	field(&r, "SYSLOG_IDENTIFIER", logger.identifier);
-	if (kind != LOG_KIND_GENERIC)
-		field(&r, "MESSAGE_ID", kinds[kind].id);
-	field(&r, "DHASH_KIND", kinds[kind].name);
-	if (f)
-		context_fields(&r, f);
-	sent = sd_journal_sendv(r.v, r.n);
-	for (int i = 0; i < r.n; i++)
-		free(r.v[i].iov_base);
-	return sent == 0;
+	return s ? s : "";
 }
+
+static char *
+line_of(int priority, const struct log_fields *f, const char *message)
+{
+	static const char *const names[] = {"emergency", "alert",  "critical", "error",
+					    "warning",   "notice", "info",     "debug"};
+	const char *id = or_nothing(f->deployment), *service = or_nothing(f->service);
+	const char *environment = or_nothing(f->environment);
+	char stamp[USEC_TEXT_MAX], *text, *escaped, *line;
+
+	text = xasprintf("%s%s%s%s%s%s%s", id, *id ? " " : "", service, *environment ? "/" : "",
+			 environment, *service || *environment ? ": " : "", message);
+	escaped = str_escape(text);
+	line = xasprintf("%s %s %s\n", wall_format(stamp, now_realtime()), names[priority & 7],
+			 escaped);
+	free(escaped);
+	free(text);
+	return line;
+}
+
+static struct log_record *
+record_new(enum log_kind kind, int priority, const struct log_fields *f, const char *message)
+{
+	static const struct log_fields none;
+	struct log_record *r = xcalloc(1, sizeof *r);
+	char number[16];
+
+	r->priority = priority;
+	r->line = line_of(priority, f ? f : &none, message);
+	r->bytes = sizeof *r + strlen(r->line);
+	snprintf(number, sizeof number, "%d", priority);
+	field(r, "MESSAGE", message);
+	field(r, "PRIORITY", number);
+	field(r, "SYSLOG_IDENTIFIER", logger.identifier);
+	if (kind != LOG_KIND_GENERIC)
+		field(r, "MESSAGE_ID", kinds[kind].id);
+	field(r, "DHASH_KIND", kinds[kind].name);
+	context_fields(r, f ? f : &none);
+	return r;
+}
+
+/* --- sending --- */
 
 /* One write where the kernel takes it whole: lines of threads never mix.  Where it fails there is
  * nowhere left to say so. */
@@ -182,40 +206,83 @@ put_line(const char *line)
 	}
 }
 
-static const char *
-or_nothing(const char *s)
+static void
+send_record(const struct log_record *r)
 {
-	return s ? s : "";
+	if (!logger.journal || sd_journal_sendv(r->v, r->n) != 0)
+		put_line(r->line);
 }
 
-static void
-to_stderr(int priority, const struct log_fields *f, const char *message)
+/*
+ * What libsystemd sends, but it would wait: lines of NAME=value, which is the journal's native
+ * protocol for values without a newline, and there is none in what was escaped.  A record that is
+ * too long for a datagram is left to libsystemd.
+ */
+static bool
+try_send_record(const struct log_record *r)
 {
-	static const char *const names[] = {"emergency", "alert",  "critical", "error",
-					    "warning",   "notice", "info",     "debug"};
-	static const struct log_fields none;
-	const char *id, *service, *environment;
-	char stamp[USEC_TEXT_MAX], *text, *escaped, *line;
+	struct sockaddr_un to = {.sun_family = AF_UNIX, .sun_path = JOURNAL_SOCKET};
+	struct iovec v[2 * LOG_FIELDS_MAX];
+	struct msghdr m = {
+		.msg_name = &to,
+		.msg_namelen = sizeof to,
+		.msg_iov = v,
+		.msg_iovlen = 2 * (size_t)r->n,
+	};
 
-	f = f ? f : &none;
-	id = or_nothing(f->deployment);
-	service = or_nothing(f->service);
-	environment = or_nothing(f->environment);
-	text = xasprintf("%s%s%s%s%s%s%s", id, *id ? " " : "", service, *environment ? "/" : "",
-			 environment, *service || *environment ? ": " : "", message);
-	escaped = str_escape(text);
-	line = xasprintf("%s %s %s\n", wall_format(stamp, now_realtime()), names[priority & 7],
-			 escaped);
-	put_line(line);
-	free(line);
-	free(escaped);
+	for (int i = 0; i < r->n; i++) {
+		v[2 * i] = r->v[i];
+		v[2 * i + 1] = (struct iovec){.iov_base = (char *)"\n", .iov_len = 1};
+	}
+	return sendmsg(logger.socket, &m, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
+}
+
+static struct log_record *
+dropped_record(unsigned long n)
+{
+	char *text = xasprintf("%lu record%s for the journal dropped, as it took none for a while",
+			       n, n == 1 ? "" : "s");
+	struct log_record *r = record_new(LOG_KIND_LOG_DROPPED, LOG_WARNING, NULL, text);
+
 	free(text);
+	return r;
+}
+
+/* --- for everybody --- */
+
+enum { FLUSH_USEC = 2000000 };
+
+void
+log_start(void)
+{
+	static const struct log_queue_ops ops = {
+		.try_send = try_send_record, .send = send_record, .dropped = dropped_record};
+
+	if (!logger.journal)
+		return;
+	if (logger.socket < 0)
+		logger.socket = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (logger.socket >= 0)
+		log_queue_start(&ops); /* without it, records are sent as before */
+}
+
+void
+log_flush(void)
+{
+	log_queue_flush(FLUSH_USEC);
+}
+
+void
+log_stop(void)
+{
+	log_queue_stop(FLUSH_USEC);
 }
 
 void
 log_event(enum log_kind kind, int priority, const struct log_fields *fields, const char *fmt, ...)
 {
 	int saved = errno;
+	struct log_record *r;
 	char *text;
 	va_list ap;
 
@@ -225,8 +292,11 @@ log_event(enum log_kind kind, int priority, const struct log_fields *fields, con
 	if (vasprintf(&text, fmt, ap) < 0)
 		text = xstrdup(fmt);
 	va_end(ap);
-	if (!logger.journal || !to_journal(kind, priority, fields, text))
-		to_stderr(priority, fields, text);
+	r = record_new(kind, priority, fields, text);
 	free(text);
+	if (!log_queue_put(r)) {
+		send_record(r);
+		log_record_free(r);
+	}
 	errno = saved;
 }

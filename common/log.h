@@ -3,9 +3,10 @@
 #define DHASH_LOG_H
 
 /*
- * The journal, or standard error where there is no journal.  The only mutable global of the
- * program lives in log.c.  A record has the MESSAGE_ID of its kind (a generic one has none); texts
- * and fields are escaped (newline and control characters become \xNN), so one record is one line.
+ * The journal, or standard error where there is no journal.  The only mutable globals of the
+ * program live in log.c and its queue.  A record has the MESSAGE_ID of its kind (a generic one has
+ * none); texts and fields are escaped (newline and control characters become \xNN), so one record
+ * is one line.
  */
 
 #include <stdbool.h>
@@ -65,6 +66,19 @@ struct log_fields {
  * `identifier` is borrowed for good.
  */
 void log_init(const char *identifier);
+
+/*
+ * From now on a journal that takes nothing (it was stopped, or its disk is slow) is waited for by a
+ * thread, and never by whoever logs: what cannot be sent at once is queued, in order; of what does
+ * not fit into the queue the least important is dropped, and counted in a record of its own.  Does
+ * nothing where standard error is the target.  A child of fork() has no such thread and must not
+ * log.
+ */
+void log_start(void);
+/* Both wait until the queue is empty, for two seconds at most: before an abort(), and at the end,
+ * behind which records are sent by whoever logs again. */
+void log_flush(void);
+void log_stop(void);
 
 /* Drops records less important than `priority` (LOG_DEBUG … LOG_ERR).  Default LOG_INFO. */
 void log_set_level(int priority);

@@ -576,6 +576,7 @@ daemon_run(const struct daemon_options *options)
 	struct daemon d = {.options = *options, .exit_status = EXIT_FAILURE};
 	int r;
 
+	log_start();
 	signal(SIGPIPE, SIG_IGN);
 	evthread_use_pthreads();
 	d.base = event_base_new();
@@ -604,5 +605,6 @@ daemon_run(const struct daemon_options *options)
 		d.exit_status = EXIT_SUCCESS;
 	}
 	unload(&d);
+	log_stop();
 	return d.exit_status;
 }

@@ -347,6 +347,7 @@ env_copy(const struct conf_env *env)
 	if (conf_env_parse(text, &copy, &errors) < 0) {
 		log_mistake("cannot copy a configuration: %s; this is a mistake in dhashd",
 			    errors.n ? errors.v[0].text : "unknown");
+		log_flush();
 		abort();
 	}
 	conf_errors_free(&errors);

@@ -86,7 +86,7 @@ struct told {
 	char *stderr_text;
 };
 
-static void
+static inline void
 told_done(struct told *t)
 {
 	for (int i = 0; i < t->n; i++)
@@ -127,7 +127,7 @@ in_the_box(int err, const char *stream, say_fn *say)
 }
 
 /* `stream` is the value of $JOURNAL_STREAM; NULL for the one that names standard error. */
-static struct told
+static inline struct told
 tell(const char *stream, say_fn *say)
 {
 	struct told t = {.n = 0};
