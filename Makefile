@@ -251,5 +251,6 @@ help:
 	@echo 'make fuzz       fuzz the parsers: FUZZ_SECONDS=60 a target, FUZZ="name ..."; check-fuzz replays the kept inputs'
 	@echo 'make bench      measure CPU, memory and reaction'
 	@echo 'make coverage   line coverage of daemon/core'
+	@echo 'make deb        Debian packages, in $(BUILD)/deb; make check-package installs, upgrades and purges them'
 	@echo 'make install    GNU directory variables and DESTDIR are honoured'
 	@echo 'make format     clang-format in place'
