@@ -213,6 +213,8 @@ pattern_compile(const char *expression, int flags, regex_t *ret, char why[PATTER
 		r = regcomp(ret, text, cflags);
 		free(text);
 	}
+	if (r == REG_ESPACE)
+		out_of_memory(); /* and not a mistake in the expression */
 	if (r != 0)
 		regerror(r, ret, why, PATTERN_WHY_MAX);
 	free(re);

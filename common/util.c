@@ -12,16 +12,20 @@
 
 /* --- memory --- */
 
-static void *
-or_die(void *p)
+void *
+out_of_memory(void)
 {
 	static const char text[] = "out of memory: ending; what counts is on disk\n";
 
-	if (p)
-		return p;
 	if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
 		_exit(EX_OSERR);
 	_exit(EX_OSERR);
+}
+
+static void *
+or_die(void *p)
+{
+	return p ? p : out_of_memory();
 }
 
 void *
@@ -49,16 +53,24 @@ xstrdup(const char *s)
 }
 
 char *
+xvasprintf(const char *fmt, va_list ap)
+{
+	char *s;
+	int n = vasprintf(&s, fmt, ap);
+
+	return or_die(n < 0 ? NULL : s);
+}
+
+char *
 xasprintf(const char *fmt, ...)
 {
 	va_list ap;
 	char *s;
-	int n;
 
 	va_start(ap, fmt);
-	n = vasprintf(&s, fmt, ap);
+	s = xvasprintf(fmt, ap);
 	va_end(ap);
-	return or_die(n < 0 ? NULL : s);
+	return s;
 }
 
 /* --- strings --- */

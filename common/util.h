@@ -4,6 +4,7 @@
 
 /* Small things that every layer needs.  No I/O but what the names say. */
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -23,11 +24,13 @@ streq(const char *a, const char *b)
 
 /* The program's one policy for memory: what cannot be had ends the process with exit status 71 and
  * a line on standard error; everything that matters is on disk, and systemd starts it again. */
+__attribute__((noreturn)) void *out_of_memory(void);
 void *xmalloc(size_t n);
 void *xcalloc(size_t n, size_t size);
 void *xrealloc(void *p, size_t n);
 char *xstrdup(const char *s);
 __attribute__((format(printf, 1, 2))) char *xasprintf(const char *fmt, ...);
+__attribute__((format(printf, 1, 0))) char *xvasprintf(const char *fmt, va_list ap);
 
 /* Copies s into dst of n bytes; returns false, with dst truncated (between characters of UTF-8) and
  * terminated, if it did not fit. */

@@ -17,16 +17,15 @@ add(struct text *t, const char *fmt, ...)
 {
 	va_list ap;
 	char *more;
-	int n;
+	size_t n;
 
 	va_start(ap, fmt);
-	n = vasprintf(&more, fmt, ap);
+	more = xvasprintf(fmt, ap);
 	va_end(ap);
-	if (n < 0)
-		return;
-	t->s = xrealloc(t->s, t->len + (size_t)n + 1);
-	memcpy(t->s + t->len, more, (size_t)n + 1);
-	t->len += (size_t)n;
+	n = strlen(more);
+	t->s = xrealloc(t->s, t->len + n + 1);
+	memcpy(t->s + t->len, more, n + 1);
+	t->len += n;
 	free(more);
 }
 

@@ -20,6 +20,7 @@
 #include "common/util.h"
 #include "daemon/alarm.h"
 #include "daemon/leftovers.h"
+#include "daemon/memory.h"
 #include "daemon/notify_systemd.h"
 
 /* --- queue ---------------------------------------------------------------------------------------
@@ -404,15 +405,15 @@ daemon_gate_hooks(const struct daemon *d, const char *deployment)
 static int
 open_store(struct daemon *d)
 {
-	char *path = xasprintf("%s/dhashd.db", d->options.state_dir), *aside = NULL;
+	char *path = xasprintf("%s/dhashd.db", d->options.state_dir), *note = NULL;
 	int r = mkdir_p(d->options.state_dir, 0750);
 
 	/* Every deployment's files hang on it; where it cannot be made, a deployment says so. */
 	(void)session_restore(d->options.state_dir, NULL);
 	if (r == 0)
-		r = store_open(d->base, path, &d->store, &aside);
-	if (aside)
-		log_event(LOG_KIND_STORE_SET_ASIDE, LOG_CRIT, NULL, "%s", aside);
+		r = store_open(d->base, path, &d->store, &note);
+	if (r == 0 && note)
+		log_event(LOG_KIND_STORE_SET_ASIDE, LOG_CRIT, NULL, "%s", note);
 	if (r == -EBUSY)
 		log_start_failed(
 			"cannot open %s: another dhashd has it; stop that one, or give --state "
@@ -425,11 +426,12 @@ open_store(struct daemon *d)
 			"again",
 			path);
 	else if (r < 0)
-		log_start_failed("cannot open %s: %s; check the folder's owner and space", path,
-				 strerror(-r));
+		log_start_failed("cannot open %s: %s; check the folder's owner and space, and the "
+				 "limit of open files",
+				 path, note ? note : strerror(-r));
 	else
 		store_on_state(d->store, on_store_state, d);
-	free(aside);
+	free(note);
 	free(path);
 	return r;
 }
@@ -457,6 +459,42 @@ open_socket(struct daemon *d)
 }
 
 static int
+load_state(struct daemon *d, struct store_clock *ret_last, struct store_recovered **ret,
+	   size_t *ret_n)
+{
+	int r = store_load(d->store, ret_last, ret, ret_n);
+
+	if (r < 0)
+		log_start_failed(
+			"cannot read the state in %s/dhashd.db: %s; the disk, or the file, "
+			"is bad",
+			d->options.state_dir, strerror(-r));
+	return r;
+}
+
+/* Threads, descriptors and libcurl: what is lacking here is lacking in the machine. */
+static int
+start_helpers(struct daemon *d, unsigned threads)
+{
+	const char *what = "the workers";
+	int r = worker_new(d->base, threads, &d->worker);
+
+	if (r == 0) {
+		what = "the writer of session files";
+		r = scribe_new(d->base, d->options.state_dir, &d->scribe);
+	}
+	if (r == 0) {
+		what = "the HTTP client";
+		r = http_pool_new(d->base, &d->http);
+	}
+	if (r < 0)
+		log_start_failed("cannot start %s: %s; look at the limits of memory, tasks and "
+				 "descriptors of this service",
+				 what, strerror(-r));
+	return r;
+}
+
+static int
 load(struct daemon *d)
 {
 	struct store_clock last;
@@ -470,30 +508,24 @@ load(struct daemon *d)
 	if (r < 0) {
 		conf_errors_log(&errors);
 		conf_errors_free(&errors);
-		d->exit_status = EX_CONFIG;
+		if (r == -EINVAL) /* else systemd shall try again */
+			d->exit_status = EX_CONFIG;
 		return r;
 	}
 	r = open_store(d);
-	if (r == 0 && (r = store_load(d->store, &last, &recovered, &n)) < 0)
-		log_start_failed("cannot read the state in %s: %s; the disk, or the file, is bad",
-				 d->options.state_dir, strerror(-r));
+	if (r == 0)
+		r = load_state(d, &last, &recovered, &n);
 	if (r < 0) {
 		conf_free(conf);
 		return r;
 	}
 	clock_init(&d->clock, &last);
 	d->core = core_new();
-	r = worker_new(d->base, conf->worker_threads, &d->worker);
-	if (r == 0)
-		r = scribe_new(d->base, d->options.state_dir, &d->scribe);
-	if (r == 0)
-		r = http_pool_new(d->base, &d->http);
-	if (r < 0)
-		log_start_failed("cannot start threads and the HTTP client: %s; look at the "
-				 "limits of memory, tasks and descriptors",
-				 strerror(-r));
+	r = start_helpers(d, conf->worker_threads);
 	if (r == 0)
 		r = daemon_configure(d, conf);
+	else
+		conf_free(conf);
 	for (size_t i = 0; r == 0 && i < n; i++)
 		recover_one(d, &recovered[i]);
 	store_recovered_free(recovered, n);
@@ -522,9 +554,9 @@ add_events(struct daemon *d)
 		return r;
 	if (!d->watchdog || !d->sigterm || !d->sigint || !d->sighup)
 		return -ENOMEM;
-	evsignal_add(d->sigterm, NULL);
-	evsignal_add(d->sigint, NULL);
-	evsignal_add(d->sighup, NULL);
+	if (evsignal_add(d->sigterm, NULL) < 0 || evsignal_add(d->sigint, NULL) < 0 ||
+	    evsignal_add(d->sighup, NULL) < 0)
+		return -errno;
 	if (wd > 0)
 		event_add(d->watchdog, &tv);
 	return 0;
@@ -567,7 +599,8 @@ unload(struct daemon *d)
 	free_event(d->sigterm);
 	free_event(d->sigint);
 	free_event(d->sighup);
-	event_base_free(d->base);
+	if (d->base)
+		event_base_free(d->base);
 }
 
 int
@@ -578,6 +611,7 @@ daemon_run(const struct daemon_options *options)
 
 	log_start();
 	signal(SIGPIPE, SIG_IGN);
+	memory_policy();
 	evthread_use_pthreads();
 	d.base = event_base_new();
 	d.queue_tail = &d.queue;
@@ -588,12 +622,12 @@ daemon_run(const struct daemon_options *options)
 	d.way = (struct hook_way){.runner = d.runner, .manager = d.manager};
 	d.started_boottime = now_boottime();
 	d.started_wall = now_realtime();
-	r = d.base ? add_events(&d) : -ENOMEM;
+	r = d.base ? add_events(&d) : -errno;
 	if (r < 0)
 		log_start_failed("cannot set up the event loop: %s; look at the limits of memory "
 				 "and descriptors",
 				 strerror(-r));
-	if (r == 0)
+	else
 		r = load(&d);
 	if (r == 0) {
 		log_event(LOG_KIND_DAEMON_START, LOG_INFO, NULL,

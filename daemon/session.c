@@ -166,18 +166,17 @@ entry_new(const struct scribe *s, const char *id, const char *file, char *text)
 void
 session_log(struct scribe *s, const char *id, const char *file, usec_t wall, const char *fmt, ...)
 {
-	char stamp[USEC_TEXT_MAX], *text = NULL, *line;
+	char stamp[USEC_TEXT_MAX], *text, *line;
 	va_list ap;
-	int n;
 
 	va_start(ap, fmt);
-	n = vasprintf(&text, fmt, ap);
+	text = xvasprintf(fmt, ap);
 	va_end(ap);
-	line = str_escape(n < 0 ? fmt : text);
+	line = str_escape(text);
 	worker_submit(
 		s->worker,
 		&entry_new(s, id, file, xasprintf("%s %s\n", wall_format(stamp, wall), line))->job);
-	free(n < 0 ? NULL : text);
+	free(text);
 	free(line);
 }
 

@@ -220,6 +220,17 @@ keep_private(const char *path)
 		(void)chmod(path, 0600);
 }
 
+/* Adds why it failed to what was done before. */
+static int
+fails(int r, const char *why, char **ret_note)
+{
+	char *before = *ret_note;
+
+	*ret_note = before ? xasprintf("%s; then: %s", before, why) : xstrdup(why);
+	free(before);
+	return r;
+}
+
 static int
 open_db(struct store *s, char **ret_note)
 {
@@ -236,15 +247,21 @@ open_db(struct store *s, char **ret_note)
 	if (r == SQLITE_CORRUPT || r == SQLITE_NOTADB) {
 		int moved = set_aside(s->path, error, ret_note);
 
+		if (moved < 0)
+			fails(moved, error, ret_note);
 		free(error);
 		if (moved < 0)
-			return moved;
+			return fails(moved, "it cannot be set aside", ret_note);
 		keep_private(s->path);
 		r = db_open(s->path, &s->db, &error);
 	}
+	if (r != SQLITE_OK)
+		fails(r, error, ret_note);
 	free(error);
+	if (r != SQLITE_OK)
+		return open_error(r);
 	/* SQLite passes over a failed fsync of the folder; the names of file and log hang on it. */
-	return r == SQLITE_OK ? folder_sync(s->path) : open_error(r);
+	return folder_sync(s->path);
 }
 
 static int

@@ -22,10 +22,17 @@ struct store;
 struct batch;
 
 /*
+ * Of SQLite as a whole, before the first store_open().  Lack of memory ends the program as in
+ * xmalloc(), for SQLite would bind NULL in place of a text, say; and what it finds wrong is logged,
+ * as its errors alone do not tell which call of the system failed, and why.
+ */
+void store_set_up_library(void);
+
+/*
  * Opens or creates PATH, runs the numbered migrations, and starts the writer thread.  A damaged
  * file is renamed to PATH.corrupt-<time> and reported through *ret_note (owned by the caller, or
  * NULL). Errors: -EBUSY when another process has it open, -ENOTSUP when it was written by a newer
- * version, else -errno.
+ * version, else -errno; *ret_note then says why in words, or is NULL.
  */
 int store_open(struct event_base *base, const char *path, struct store **ret, char **ret_note);
 /*

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stddef.h>
 
+#include "common/log.h"
 #include "common/util.h"
 
 enum { CHECKPOINT_PAGES = 1000 };
@@ -258,6 +259,51 @@ set_up(sqlite3 *db, char **ret_error)
 		r = check(db, ret_error);
 	return r == SQLITE_OK ? migrate(db, ret_error) : r;
 }
+
+/* --- memory --- */
+
+static struct sqlite3_mem_methods own_memory;
+
+static void *
+store_malloc(int n)
+{
+	void *p = own_memory.xMalloc(n);
+
+	return p ? p : out_of_memory();
+}
+
+static void *
+store_realloc(void *old, int n)
+{
+	void *p = own_memory.xRealloc(old, n);
+
+	return p ? p : out_of_memory();
+}
+
+/* The lines of its layer for files name call, file and error; the rest we say ourselves. */
+static void
+on_sqlite_log(void *arg, int code, const char *text)
+{
+	bool of_system = strncmp(text, "os_unix", 7) == 0;
+
+	log_event(LOG_KIND_STORE_ERROR, of_system ? LOG_WARNING : LOG_DEBUG, NULL, "SQLite: %s",
+		  text);
+}
+
+void
+store_set_up_library(void)
+{
+	struct sqlite3_mem_methods m;
+
+	sqlite3_config(SQLITE_CONFIG_GETMALLOC, &own_memory);
+	m = own_memory;
+	m.xMalloc = store_malloc;
+	m.xRealloc = store_realloc;
+	sqlite3_config(SQLITE_CONFIG_MALLOC, &m);
+	sqlite3_config(SQLITE_CONFIG_LOG, on_sqlite_log, NULL);
+}
+
+/* --- opening --- */
 
 char *
 db_error(sqlite3 *db)

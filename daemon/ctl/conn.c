@@ -252,7 +252,7 @@ conn_new(struct ctl *c, struct bufferevent *bev)
 	k->deadline = event_new(c->base, -1, 0, on_deadline, k);
 	k->kick = event_new(c->base, -1, 0, on_kick, k);
 	if (!k->deadline || !k->kick)
-		abort();                       /* out of memory */
+		out_of_memory();
 	TAILQ_INSERT_TAIL(&c->conns, k, link); /* the new ones are together */
 	c->n_conns++;
 	c->n_new++;

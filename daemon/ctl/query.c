@@ -33,8 +33,7 @@ bad(struct bad_input *b, json_t *detail, const char *fmt, ...)
 	char *text;
 
 	va_start(ap, fmt);
-	if (vasprintf(&text, fmt, ap) < 0)
-		text = xstrdup("out of memory");
+	text = xvasprintf(fmt, ap);
 	va_end(ap);
 	b->message = str_escape(text);
 	b->detail = detail;

@@ -74,7 +74,7 @@ answer(struct ctl_request *r, int status, const char *location, const char *allo
 	struct conn *k = r->conn;
 
 	if (!body)
-		abort(); /* out of memory */
+		out_of_memory();
 	json_dump_callback(json, on_json_text, body, JSON_COMPACT);
 	evbuffer_add(body, "\n", 1);
 	evhttp_add_header(headers, "Content-Type", "application/json");
@@ -114,8 +114,7 @@ ctl_error(struct ctl_request *r, int status, const char *kind, json_t *detail, c
 	char *message;
 
 	va_start(ap, fmt);
-	if (vasprintf(&message, fmt, ap) < 0)
-		message = xstrdup("out of memory");
+	message = xvasprintf(fmt, ap);
 	va_end(ap);
 	if (r->stream && stream_fail(r))
 		json_decref(detail);

@@ -2,6 +2,7 @@
 
 #include "daemon/release/digest.h"
 
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,33 @@
 struct digest {
 	EVP_MD_CTX *ctx; /* owned */
 };
+
+static void *
+crypto_malloc(size_t n, const char *file, int line)
+{
+	return n > 0 ? xmalloc(n) : NULL;
+}
+
+static void *
+crypto_realloc(void *p, size_t n, const char *file, int line)
+{
+	if (n > 0)
+		return xrealloc(p, n);
+	free(p);
+	return NULL;
+}
+
+static void
+crypto_free(void *p, const char *file, int line)
+{
+	free(p);
+}
+
+void
+digest_memory_policy(void)
+{
+	CRYPTO_set_mem_functions(crypto_malloc, crypto_realloc, crypto_free);
+}
 
 static void
 need(bool ok)

@@ -15,6 +15,10 @@ enum { DIGEST_BYTES = 32, DIGEST_HEX = 65 };
 
 struct digest;
 
+/* Lack of memory in libcrypto, under TLS too, ends the program with the message of xmalloc().
+ * Before anything of libcrypto is used. */
+void digest_memory_policy(void);
+
 struct digest *digest_new(void);
 void digest_free(struct digest *d);
 void digest_update(struct digest *d, const void *data, size_t len);

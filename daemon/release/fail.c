@@ -13,11 +13,8 @@
 static char *
 format(const char *fmt, va_list ap)
 {
-	char *raw, *shown;
+	char *raw = xvasprintf(fmt, ap), *shown = str_escape(raw);
 
-	if (vasprintf(&raw, fmt, ap) < 0)
-		return xstrdup(fmt);
-	shown = str_escape(raw);
 	free(raw);
 	return shown;
 }

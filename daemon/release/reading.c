@@ -36,15 +36,14 @@ struct reading {
 int
 reading_fail(struct reading *r, int error, const char *fmt, ...)
 {
-	char *text = NULL;
+	char *text;
 	va_list ap;
-	int n;
 
 	va_start(ap, fmt);
-	n = vasprintf(&text, fmt, ap);
+	text = xvasprintf(fmt, ap);
 	va_end(ap);
-	fail_errno(r->ret_error, error, "%s", n < 0 ? fmt : text);
-	free(n < 0 ? NULL : text);
+	fail_errno(r->ret_error, error, "%s", text);
+	free(text);
 	return error;
 }
 
@@ -286,6 +285,8 @@ reading_each(struct source *s, enum reading_format format, const struct reading_
 	r->ret_error = ret_error;
 	r->names = nameset_new();
 	r->archive = archive_read_new();
+	if (!r->archive)
+		out_of_memory();
 	error = open_archive(r, format);
 	if (error == 0)
 		error = all_entries(r, fn, arg);

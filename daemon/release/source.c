@@ -19,7 +19,13 @@ source_open(const char *path, const atomic_bool *cancelled, struct source **ret,
 
 	if (fd < 0)
 		return fail_errno(ret_error, -errno, "cannot open %s", path);
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+	if (fstat(fd, &st) < 0) {
+		int error = -errno;
+
+		close(fd);
+		return fail_errno(ret_error, error, "cannot look at %s", path);
+	}
+	if (!S_ISREG(st.st_mode)) {
 		close(fd);
 		return fail(ret_error, -EINVAL, "%s is not a regular file", path);
 	}

@@ -67,6 +67,8 @@ zip_new(int fd, const atomic_bool *cancelled)
 	z->cancelled = cancelled;
 	z->archive = a;
 	z->entry = archive_entry_new();
+	if (!a || !z->entry)
+		out_of_memory();
 	z->sha = digest_new();
 	z->manifest = digest_new();
 	z->buf = xmalloc(SOURCE_BLOCK);

@@ -13,6 +13,7 @@
  */
 
 #include <getopt.h>
+#include <jansson.h>
 
 #include "common/log.h"
 #include "common/util.h"
@@ -173,6 +174,7 @@ main(int argc, char **argv)
 	}
 	if (l.sweep)
 		return unit_sweep() < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+	json_set_alloc_funcs(xmalloc, free); /* the policy for memory is one, here too */
 	runner_detach();
 	runner_init(&u);
 	status = l.txid ? run_unit(&u, &l.folders, l.txid) : run_request(&u, l.request);
