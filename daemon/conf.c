@@ -82,8 +82,10 @@ read_file(const char *path, struct conf_file *ret, struct conf_errors *errors)
 	int r = file_read(AT_FDCWD, path, FILE_MAX, &text, &len);
 
 	if (r < 0) {
-		conf_error_add(errors, path, 0,
-			       r == -EFBIG ? "is over 1 MiB" : "cannot be read: %s", strerror(-r));
+		if (r == -EFBIG)
+			conf_error_add(errors, path, 0, "is over 1 MiB");
+		else
+			conf_error_system(errors, path, "cannot be read", -r);
 		return false;
 	}
 	if (strlen(text) != len) {
@@ -158,7 +160,7 @@ list(const char *folder, struct dirent ***ret, struct conf_errors *errors)
 	int n = scandir(folder, ret, is_conf, alphasort);
 
 	if (n < 0 && errno != ENOENT)
-		conf_error_add(errors, folder, 0, "cannot be listed: %s", strerror(errno));
+		conf_error_system(errors, folder, "cannot be listed", errno);
 	return n;
 }
 
@@ -260,9 +262,11 @@ conf_load(const char *confdir, struct conf **ret, struct conf_errors *errors)
 
 	c->envs = xcalloc(1, sizeof *c->envs);
 	n = scandir(confdir, &none, is_conf, NULL);
-	if (n < 0)
+	if (n < 0) {
+		conf_error_passes(errors, errno);
 		conf_error_add(errors, confdir, 0, "cannot be read: %s; name the folder with -c",
 			       strerror(errno));
+	}
 	for (int i = 0; i < n; i++) {
 		if (streq(none[i]->d_name, "dhashd.conf"))
 			load_daemon_file(main_file, &keys, errors);
@@ -282,7 +286,7 @@ conf_load(const char *confdir, struct conf **ret, struct conf_errors *errors)
 	if (errors->n > 0) {
 		qsort(errors->v, errors->n, sizeof *errors->v, error_cmp);
 		conf_free(c);
-		return -EINVAL;
+		return errors->passing ? -EAGAIN : -EINVAL;
 	}
 	*ret = c;
 	return 0;

@@ -71,13 +71,15 @@ struct conf_error {
 };
 
 struct conf_errors {
+	bool passing; /* among them is one of the machine's (no descriptor, EIO), not of the text */
 	struct conf_error *v;
 	size_t n;
 };
 
 /*
  * Reads everything below confdir.  Returns 0, or -EINVAL with every error in *errors (also used for
- * files that cannot be read).  A folder without services is no error.
+ * files that cannot be read), or -EAGAIN where another try may find nothing wrong.  A folder
+ * without services is no error.
  */
 int conf_load(const char *confdir, struct conf **ret, struct conf_errors *errors);
 /* One service's file alone, wherever it stands: nothing else's errors get in its way. */

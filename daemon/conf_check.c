@@ -143,9 +143,10 @@ check_folder(struct build *b, const char *key, const char *path)
 
 	if (!path || b->mode == BUILD_FROZEN)
 		return;
-	if (stat(path, &st) < 0)
+	if (stat(path, &st) < 0) {
+		conf_error_passes(b->errors, errno);
 		COMPLAIN(b, key, "%s=: cannot find %s: %s", key, path, strerror(errno));
-	else if (!S_ISDIR(st.st_mode))
+	} else if (!S_ISDIR(st.st_mode))
 		COMPLAIN(b, key, "%s=: %s is no folder", key, path);
 }
 

@@ -22,8 +22,7 @@ conf_error_add(struct conf_errors *errors, const char *file, unsigned line, cons
 	va_list ap;
 
 	va_start(ap, fmt);
-	if (vasprintf(&text, fmt, ap) < 0)
-		text = xstrdup("out of memory");
+	text = xvasprintf(fmt, ap);
 	va_end(ap);
 	/* A line that several environments share is wrong once. */
 	for (size_t i = 0; i < errors->n; i++)
@@ -38,6 +37,21 @@ conf_error_add(struct conf_errors *errors, const char *file, unsigned line, cons
 		.line = line,
 		.text = text,
 	};
+}
+
+void
+conf_error_system(struct conf_errors *errors, const char *file, const char *what, int error)
+{
+	char buf[128];
+
+	conf_error_add(errors, file, 0, "%s: %s", what, strerror_r(error, buf, sizeof buf));
+	conf_error_passes(errors, error);
+}
+
+void
+conf_error_passes(struct conf_errors *errors, int error)
+{
+	errors->passing |= error == EMFILE || error == ENFILE || error == ENOMEM || error == EIO;
 }
 
 struct reader {

@@ -153,5 +153,9 @@ struct conf_env **conf_build(const struct conf_file *f, const char *service, enu
 
 __attribute__((format(printf, 4, 5))) void
 conf_error_add(struct conf_errors *errors, const char *file, unsigned line, const char *fmt, ...);
+/* "WHAT: " and the error, which may be one that passes. */
+void conf_error_system(struct conf_errors *errors, const char *file, const char *what, int error);
+/* Notes that one of the errors is the machine's for the moment, where it is. */
+void conf_error_passes(struct conf_errors *errors, int error);
 
 #endif

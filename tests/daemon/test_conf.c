@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 #include <check.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "common/util.h"
@@ -432,6 +434,22 @@ START_TEST(the_samples_are_good)
 }
 END_TEST
 
+/* The service manager tries again after one, and not after the other. */
+START_TEST(errors_of_the_machine_are_not_the_files)
+{
+	struct rlimit old, none = {.rlim_cur = 3, .rlim_max = 0};
+
+	ck_assert_int_eq(load("[Environment e]\nHealthURL=http://x/\nTreshold=1\n"), -EINVAL);
+	getrlimit(RLIMIT_NOFILE, &old);
+	none.rlim_max = old.rlim_max;
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+	ck_assert_int_eq(load(NULL), -EAGAIN);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &old), 0);
+	ck_assert_ptr_nonnull(strstr(errors.v[0].text, "Too many open files"));
+	ck_assert_int_eq(load(NULL), -EINVAL);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -457,6 +475,7 @@ main(void)
 	tcase_add_test(t, frozen_is_the_same);
 	tcase_add_test(t, frozen_text_that_is_broken);
 	tcase_add_test(t, the_samples_are_good);
+	tcase_add_test(t, errors_of_the_machine_are_not_the_files);
 	tcase_add_test(h, hook_lines);
 	tcase_add_test(h, specifiers_never_split);
 	tcase_add_test(h, the_manual_names_every_key);
