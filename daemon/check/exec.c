@@ -158,7 +158,7 @@ spawn(struct exec_job *j, char *const *argv, const char *directory, int out)
 	posix_spawn_file_actions_t fa;
 	posix_spawnattr_t at;
 	sigset_t none, all;
-	int r;
+	int r = 0;
 
 	sigemptyset(&none);
 	sigfillset(&all);
@@ -168,11 +168,15 @@ spawn(struct exec_job *j, char *const *argv, const char *directory, int out)
 					      POSIX_SPAWN_SETSIGDEF);
 	posix_spawnattr_setsigmask(&at, &none);
 	posix_spawnattr_setsigdefault(&at, &all);
-	posix_spawn_file_actions_addopen(&fa, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-	posix_spawn_file_actions_adddup2(&fa, out, STDOUT_FILENO);
-	posix_spawn_file_actions_adddup2(&fa, out, STDERR_FILENO);
-	posix_spawn_file_actions_addclosefrom_np(&fa, STDERR_FILENO + 1);
-	posix_spawn_file_actions_addchdir_np(&fa, directory ? directory : "/");
+	/* Each needs memory.  A plugin without one of them would write into our log, or keep our
+	 * descriptors. */
+	r |= posix_spawn_file_actions_addopen(&fa, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+	r |= posix_spawn_file_actions_adddup2(&fa, out, STDOUT_FILENO);
+	r |= posix_spawn_file_actions_adddup2(&fa, out, STDERR_FILENO);
+	r |= posix_spawn_file_actions_addclosefrom_np(&fa, STDERR_FILENO + 1);
+	r |= posix_spawn_file_actions_addchdir_np(&fa, directory ? directory : "/");
+	if (r != 0)
+		out_of_memory();
 	r = -posix_spawnp(&j->pid, argv[0], &fa, &at, argv, environment);
 	posix_spawn_file_actions_destroy(&fa);
 	posix_spawnattr_destroy(&at);
@@ -204,8 +208,9 @@ start(struct exec_job *j, struct event_base *base, char *const *argv, const char
 	j->timer = evtimer_new(base, on_time_out, j);
 	if (!j->ended || !j->readable || !j->timer)
 		return -ENOMEM;
-	event_add(j->ended, NULL);
-	event_add(j->readable, NULL);
+	/* Each watch takes memory of the kernel, and counts against the user's limit of watches. */
+	if (event_add(j->ended, NULL) < 0 || event_add(j->readable, NULL) < 0)
+		return -errno;
 	evtimer_add(j->timer, &tv);
 	return 0;
 }

@@ -20,6 +20,7 @@
 
 #include "common/util.h"
 #include "daemon/check/credential.h"
+#include "daemon/check/http_watch.h"
 
 enum { IDLE_HANDLES_MAX = 64, BODY_BEGIN = 4096, LOST_LOOKUPS_MAX = 64 };
 
@@ -45,8 +46,8 @@ struct http_job {
 };
 
 struct http_pool {
-	struct event_base *base;
 	CURLM *multi;
+	struct http_watches *watches; /* owned */
 	struct event *timer;
 	struct http_job *jobs;
 	CURL *idle[IDLE_HANDLES_MAX];
@@ -61,11 +62,8 @@ static void drive(struct http_pool *p, curl_socket_t fd, int mask);
 /* --- events --- */
 
 static void
-on_socket(evutil_socket_t fd, short what, void *arg)
+on_ready(void *arg, int fd, int mask)
 {
-	int mask =
-		(what & EV_READ ? CURL_CSELECT_IN : 0) | (what & EV_WRITE ? CURL_CSELECT_OUT : 0);
-
 	drive(arg, fd, mask);
 }
 
@@ -79,26 +77,11 @@ static int
 watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
 {
 	struct http_pool *p = arg;
-	struct event *ev = socket_arg;
-	short mask = EV_PERSIST | (what & CURL_POLL_IN ? EV_READ : 0) |
-		     (what & CURL_POLL_OUT ? EV_WRITE : 0);
+	void *watched = http_watch(p->watches, fd, what, socket_arg);
 
-	if (what == CURL_POLL_REMOVE) {
-		if (ev)
-			event_free(ev);
-		curl_multi_assign(p->multi, fd, NULL);
-		return 0;
-	}
-	if (!ev) {
-		ev = event_new(p->base, fd, mask, on_socket, p);
-		if (!ev)
-			return -1;
-		curl_multi_assign(p->multi, fd, ev);
-	} else {
-		event_del(ev);
-		event_assign(ev, p->base, fd, mask, on_socket, p);
-	}
-	return event_add(ev, NULL);
+	if (watched != socket_arg)
+		curl_multi_assign(p->multi, fd, watched);
+	return 0;
 }
 
 static int
@@ -319,6 +302,7 @@ failure_of(const struct http_job *j, CURLcode code)
 	case CURLE_URL_MALFORMAT:
 	case CURLE_FAILED_INIT:
 	case CURLE_SSL_CACERT_BADFILE:
+	case CURLE_ABORTED_BY_CALLBACK: /* by us */
 		return HTTP_OBSERVER;
 	case CURLE_UNSUPPORTED_PROTOCOL:
 	case CURLE_OUT_OF_MEMORY:
@@ -556,10 +540,12 @@ http_pool_new(struct event_base *base, struct http_pool **ret)
 {
 	struct http_pool *p;
 
-	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+	/* The program's policy for memory: libcurl would call a lack of it a failed check. */
+	if (curl_global_init_mem(CURL_GLOBAL_DEFAULT, xmalloc, free, xrealloc, xstrdup, xcalloc) !=
+	    CURLE_OK)
 		return -ENOMEM;
 	p = xcalloc(1, sizeof *p);
-	p->base = base;
+	p->watches = http_watches_new(base, on_ready, p);
 	p->own_threads = UINT_MAX;
 	p->multi = curl_multi_init();
 	p->timer = evtimer_new(base, on_timer, p);
@@ -592,6 +578,7 @@ http_pool_free(struct http_pool *p)
 		event_free(p->timer);
 	if (p->failed_ev)
 		event_free(p->failed_ev);
+	http_watches_free(p->watches);
 	free(p);
 	curl_global_cleanup();
 }

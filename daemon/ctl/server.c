@@ -112,6 +112,26 @@ admit(struct conn *k, struct evhttp_connection *evcon)
 				 : "too many connections are open");
 }
 
+static void
+accept_pause(struct ctl *c)
+{
+	struct timeval pause = timeval_of_ms(c->limits.accept_pause_ms);
+
+	c->paused = true;
+	event_add(c->resume, &pause);
+}
+
+/* Where the system has no watch left for the listening socket, it is tried again. */
+static void
+accept_again(struct ctl *c)
+{
+	c->paused = false;
+	if (evconnlistener_enable(c->listener) == 0)
+		return;
+	complain(c, "cannot watch for connections: too little memory, or too many watches");
+	accept_pause(c);
+}
+
 /* Right after the accepting, and before anything can have been read. */
 static void
 on_accepted(evutil_socket_t fd, short what, void *arg)
@@ -134,7 +154,7 @@ on_accepted(evutil_socket_t fd, short what, void *arg)
 		bufferevent_decref(bev);
 	}
 	if (!c->paused)
-		evconnlistener_enable(c->listener);
+		accept_again(c);
 }
 
 static void
@@ -142,10 +162,9 @@ on_resume(evutil_socket_t fd, short what, void *arg)
 {
 	struct ctl *c = arg;
 
-	if (c->paused)
-		evconnlistener_enable(c->listener);
-	c->paused = false;
 	event_add(c->resume, &far_away);
+	if (c->paused)
+		accept_again(c);
 }
 
 struct wanted {
@@ -177,16 +196,13 @@ static void
 on_accept_error(struct evconnlistener *listener, void *arg)
 {
 	struct wanted w = {.listener = listener};
-	struct timeval pause;
 	char *why = xasprintf("cannot accept connections: %s", strerror(errno));
 
 	event_base_foreach_event(evconnlistener_get_base(listener), find_by_listener, &w);
 	if (w.found) {
 		complain(w.found, why);
-		pause = timeval_of_ms(w.found->limits.accept_pause_ms);
-		w.found->paused = true;
 		evconnlistener_disable(listener);
-		event_add(w.found->resume, &pause);
+		accept_pause(w.found);
 	}
 	free(why);
 }
@@ -263,7 +279,8 @@ listen_on(struct ctl *c, int fd)
 		c->listener = NULL;
 		return -ENOMEM;
 	}
-	return 0;
+	/* evhttp has tried, and does not say how it went. */
+	return evconnlistener_enable(c->listener) == 0 ? 0 : -errno;
 }
 
 static int

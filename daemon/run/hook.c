@@ -36,6 +36,7 @@ struct hook {
 };
 
 static bool take_over(struct hook *h);
+static void on_try_again(evutil_socket_t fd, short what, void *arg);
 
 static void
 hook_free(struct hook *h)
@@ -51,7 +52,8 @@ hook_free(struct hook *h)
 	free(h);
 }
 
-static void
+/* False: the system has no more watches on descriptors just now. */
+static bool
 watch(struct hook *h, int fd, event_callback_fn fn, usec_t after)
 {
 	struct timeval tv = {.tv_sec = after / USEC_PER_SEC, .tv_usec = after % USEC_PER_SEC};
@@ -60,8 +62,8 @@ watch(struct hook *h, int fd, event_callback_fn fn, usec_t after)
 		event_free(h->event);
 	h->event = event_new(h->base, fd, fd >= 0 ? EV_READ : 0, fn, h);
 	if (!h->event)
-		abort(); /* libevent has no memory: the program's policy */
-	event_add(h->event, fd >= 0 ? NULL : &tv);
+		out_of_memory();
+	return event_add(h->event, fd >= 0 ? NULL : &tv) == 0;
 }
 
 /* --- answers ------------------------------------------------------------------------------ */
@@ -105,6 +107,13 @@ answer_unknown(struct hook *h)
 		    h->files.started);
 }
 
+/* Our own lack of means says nothing about the hook: it is looked at again. */
+static bool
+lacking(int error)
+{
+	return error == -EMFILE || error == -ENFILE || error == -ENOMEM;
+}
+
 /* True when there is a result, or a file that should be one. */
 static bool
 answer_from_result(struct hook *h)
@@ -114,6 +123,8 @@ answer_from_result(struct hook *h)
 
 	if (r == 0)
 		answer(h, &result);
+	else if (lacking(r))
+		watch(h, -1, on_try_again, USEC_PER_SEC);
 	else if (r != -ENOENT)
 		answer_text(h, HOOK_UNKNOWN, "cannot read its result %s: %s", h->files.result,
 			    strerror(-r));
@@ -192,7 +203,11 @@ static void
 watch_runner(struct hook *h, int pidfd)
 {
 	h->pidfd = pidfd;
-	watch(h, pidfd, on_runner_end, 0);
+	if (!watch(h, pidfd, on_runner_end, 0)) {
+		watch(h, -1, on_try_again, USEC_PER_SEC);
+		h->pidfd = -1;
+		close(pidfd);
+	}
 	tell_to_cancel(h);
 }
 
@@ -227,8 +242,11 @@ take_over(struct hook *h)
 		return false;
 	if (r >= 0)
 		watch_runner(h, r);
+	else if (lacking(r) || r == -EAGAIN)
+		watch(h, -1, on_try_again, USEC_PER_SEC);
 	else if (r != -ESRCH)
-		watch(h, -1, on_try_again, USEC_PER_SEC); /* out of descriptors, say */
+		answer_text(h, HOOK_UNKNOWN, "it was started, but %s cannot be read: %s",
+			    h->files.started, strerror(-r));
 	/* Gone: perhaps after its result, and since we looked. */
 	else if (!answer_from_result(h))
 		answer_unknown(h);
@@ -249,7 +267,7 @@ spawn(const char *runner, const char *request, int log, pid_t *ret)
 	posix_spawn_file_actions_t fa;
 	posix_spawnattr_t attr;
 	sigset_t all, block;
-	int r;
+	int r = 0;
 
 	sigfillset(&all);
 	sigemptyset(&block);
@@ -261,10 +279,12 @@ spawn(const char *runner, const char *request, int log, pid_t *ret)
 	posix_spawnattr_setsigdefault(&attr, &all);
 	posix_spawnattr_setsigmask(&attr, &block);
 	posix_spawn_file_actions_init(&fa);
-	posix_spawn_file_actions_adddup2(&fa, log, STDERR_FILENO);
-	posix_spawn_file_actions_adddup2(&fa, STDERR_FILENO, STDOUT_FILENO);
-	posix_spawn_file_actions_addopen(&fa, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-	posix_spawn_file_actions_addclosefrom_np(&fa, STDERR_FILENO + 1);
+	r |= posix_spawn_file_actions_adddup2(&fa, log, STDERR_FILENO);
+	r |= posix_spawn_file_actions_adddup2(&fa, STDERR_FILENO, STDOUT_FILENO);
+	r |= posix_spawn_file_actions_addopen(&fa, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+	r |= posix_spawn_file_actions_addclosefrom_np(&fa, STDERR_FILENO + 1);
+	if (r != 0)
+		out_of_memory(); /* without one of them the runner would keep what is ours */
 	r = posix_spawn(ret, runner, &fa, &attr, argv, envp);
 	posix_spawn_file_actions_destroy(&fa);
 	posix_spawnattr_destroy(&attr);

@@ -4,11 +4,29 @@
 #include "tests/daemon/check/server.h"
 
 #include <dirent.h>
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdatomic.h>
+#include <sys/epoll.h>
 #include <sys/stat.h>
 
 #include "daemon/check/exec.h"
+
+/* --- a kernel that has no watch left --- */
+
+static atomic_bool no_watches;
+
+int
+epoll_ctl(int fd, int op, int on, struct epoll_event *e)
+{
+	typeof(epoll_ctl) *real = (typeof(epoll_ctl) *)dlsym(RTLD_NEXT, "epoll_ctl");
+
+	if (!no_watches || op == EPOLL_CTL_DEL)
+		return real(fd, op, on, e);
+	errno = ENOSPC;
+	return -1;
+}
 
 static struct loop loop;
 static char dir[64];
@@ -254,6 +272,17 @@ START_TEST(what_cannot_be_run)
 }
 END_TEST
 
+START_TEST(what_cannot_be_watched_is_not_run)
+{
+	no_watches = true;
+	run("echo fine; exit 0");
+	no_watches = false;
+	expect(PLUGIN_UNKNOWN, "cannot run /bin/sh: No space left on device");
+	run("echo fine; exit 0");
+	expect(PLUGIN_OK, "fine");
+}
+END_TEST
+
 /* Nothing of ours goes with it: environment, descriptors, folder, input, signals. */
 START_TEST(it_starts_clean)
 {
@@ -350,6 +379,7 @@ main(void)
 	tcase_add_test(t, a_time_out_kills_the_whole_group);
 	tcase_add_test(t, a_daemonised_grandchild_is_not_waited_for);
 	tcase_add_test(t, what_cannot_be_run);
+	tcase_add_test(t, what_cannot_be_watched_is_not_run);
 	tcase_add_test(t, it_starts_clean);
 	tcase_add_test(t, cancelling_kills_and_frees);
 	tcase_add_test(t, many_at_once);

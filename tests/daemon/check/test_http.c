@@ -8,6 +8,7 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <netdb.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 
 /* --- the resolver, which libcurl asks on a thread of its own --- */
@@ -25,6 +26,21 @@ getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
 	while (node && streq(node, "blackhole.test") && !resolver_awake)
 		usleep(10000);
 	return node && streq(node, "blackhole.test") ? EAI_AGAIN : real(node, service, hints, ret);
+}
+
+/* --- a kernel that has no watch left --- */
+
+static atomic_bool no_watches;
+
+int
+epoll_ctl(int fd, int op, int on, struct epoll_event *e)
+{
+	typeof(epoll_ctl) *real = (typeof(epoll_ctl) *)dlsym(RTLD_NEXT, "epoll_ctl");
+
+	if (!no_watches || op == EPOLL_CTL_DEL)
+		return real(fd, op, on, e);
+	errno = ENOSPC;
+	return -1;
 }
 
 /* --- a machine that has no local port left --- */
@@ -362,6 +378,26 @@ START_TEST(without_a_local_port_nobody_was_asked)
 }
 END_TEST
 
+/* Told of it, libcurl would end its whole handle, and begin nothing again while a transfer is left.
+ */
+START_TEST(without_a_watch_left_sockets_are_polled)
+{
+	enum { N = 20 };
+
+	no_watches = true;
+	GET("/status/503");
+	answered(503, "state: green\n");
+	for (unsigned i = 0; i < N; i++)
+		begin((struct http_request){0}, "/status/200");
+	loop_until(&loop, &got.n, got.n + N);
+	ck_assert_int_eq(got.a.failure, HTTP_ANSWERED);
+	begin((struct http_request){.timeout_usec = 50 * USEC_PER_SEC}, "/slow");
+	no_watches = false;
+	GET("/status/200");
+	answered(200, "state: green\n");
+}
+END_TEST
+
 /* Hooks and plugins get none of our connections. */
 START_TEST(connections_are_closed_on_exec)
 {
@@ -525,6 +561,7 @@ main(void)
 	tcase_add_test(t, look_ups_that_hang_are_capped);
 	tcase_add_test(t, no_descriptor_left_is_our_own_failure);
 	tcase_add_test(t, without_a_local_port_nobody_was_asked);
+	tcase_add_test(t, without_a_watch_left_sockets_are_polled);
 	tcase_add_test(t, connections_are_closed_on_exec);
 	tcase_add_test(t, a_hundred_at_once_hold_nothing);
 	tcase_add_test(t, cancelling);

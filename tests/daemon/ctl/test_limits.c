@@ -4,7 +4,11 @@
 
 #include "tests/daemon/ctl/fixture.h"
 
+#include <dlfcn.h>
+#include <event2/listener.h>
 #include <fcntl.h>
+#include <stdatomic.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <time.h>
 
@@ -24,6 +28,21 @@ static void
 tear_down(void)
 {
 	stop(&f);
+}
+
+/* --- a kernel that has no watch left --- */
+
+static atomic_bool no_watches;
+
+int
+epoll_ctl(int fd, int op, int on, struct epoll_event *e)
+{
+	typeof(epoll_ctl) *real = (typeof(epoll_ctl) *)dlsym(RTLD_NEXT, "epoll_ctl");
+
+	if (!no_watches || op == EPOLL_CTL_DEL)
+		return real(fd, op, on, e);
+	errno = ENOSPC;
+	return -1;
 }
 
 START_TEST(defaults)
@@ -296,6 +315,35 @@ START_TEST(out_of_descriptors)
 END_TEST
 
 static void
+do_listen_again(struct fixture *fx, void *arg)
+{
+	evconnlistener_disable(fx->ctl->listener);
+	fx->ctl->paused = true;
+	event_active(fx->ctl->resume, EV_TIMEOUT, 1);
+}
+
+/* It would be deaf for ever. */
+START_TEST(out_of_watches)
+{
+	bool paused = false;
+
+	limits.accept_pause_ms = 50;
+	set_limits(&f, &limits);
+	still_alive(&f);
+	log_set_level(LOG_EMERG);
+	no_watches = true;
+	on_server(&f, do_listen_again, NULL);
+	for (int i = 0; i < 5; i++) {
+		usleep(20000);
+		on_server(&f, do_paused, &paused);
+		ck_assert(paused);
+	}
+	no_watches = false;
+	still_alive(&f);
+}
+END_TEST
+
+static void
 fill(TCase *t)
 {
 	tcase_add_checked_fixture(t, set_up, tear_down);
@@ -310,6 +358,7 @@ fill(TCase *t)
 	tcase_add_test(t, too_many_in_all);
 	tcase_add_test(t, thousands_of_connects);
 	tcase_add_test(t, out_of_descriptors);
+	tcase_add_test(t, out_of_watches);
 }
 
 int
