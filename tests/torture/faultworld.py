@@ -12,6 +12,7 @@ import pathlib
 import re
 import shutil
 import sqlite3
+import subprocess
 import sys
 import threading
 import time
@@ -144,6 +145,15 @@ class World:
         self.read_only = self.reloaded = self.lifted = self.manual = False
         self.slowest, self.cpu_used, self.cpu_from, self.since = 0.0, None, None, None
         self.fds = 0
+        self.application, self.asked_from, self.asked = application, None, None
+
+    def reached(self):
+        """Has what is to fail been called?"""
+        return bool(self.page.done)
+
+    def lift(self):
+        self.page.lift()
+        self.lifted = True
 
     # --- one turn ---
 
@@ -162,7 +172,7 @@ class World:
 
     def ok_now(self):
         """Nothing fails, and what failed is over for a while."""
-        return not self.page.done or (self.lifted and time.monotonic() > self.since + HOLD + 2)
+        return not self.reached() or (self.lifted and time.monotonic() > self.since + HOLD + 2)
 
     def operate(self, env):
         found = env["deployment"]
@@ -193,7 +203,7 @@ class World:
         return f"{'bad' if self.plan == 'sick' else 'good'}{len(self.states)}"
 
     def watch_fault(self):
-        if not self.page.done or self.lifted:
+        if not self.reached() or self.lifted:
             return
         now = time.monotonic()
         if self.since is None:
@@ -203,8 +213,9 @@ class World:
         used = self.daemon.cpu()
         if self.fault.for_good and used is not None and self.cpu_from is not None:
             self.cpu_used = (used - self.cpu_from) / (now - self.since)
-        self.page.lift()
-        self.lifted = True
+        if self.asked_from is not None and self.read_only and not self.ended:
+            self.asked = self.application.count - self.asked_from
+        self.lift()
 
     def restart(self):
         """The service manager's part."""
@@ -213,10 +224,9 @@ class World:
             raise Failure("it ends again and again")
         if self.since is None:
             self.since = time.monotonic()
-        if self.page.done and (not self.fault.for_good or len(self.ended) > 1):
-            self.page.lift()
-            self.lifted = True
-        elif not self.page.done:
+        if self.reached() and (not self.fault.for_good or len(self.ended) > 1):
+            self.lift()
+        elif not self.reached():
             raise Failure(f"it ended with no fault: {self.ended[-1]}")
         time.sleep(0.05)
         self.daemon.start()
@@ -230,14 +240,17 @@ class World:
         answer = self.ask("GET", "/v1/status")
         if not answer or answer[0] != 200:
             return False
-        self.read_only |= answer[1]["daemon"]["state"] == "read-only"
         env = answer[1]["environments"][0]
         found = env["deployment"]
+        if answer[1]["daemon"]["state"] == "read-only" and not self.read_only:
+            self.read_only = True
+            if found and found["state"] == "watching":
+                self.asked_from = self.application.count
         if found and found["state"] in ENDED and (not self.states or self.states[-1] != (found["id"], found["state"])):
             self.states.append((found["id"], found["state"]))
         self.operate(env)
         over = bool(found) and found["state"] in self.good_end and found["id"] == (self.ids or [None])[-1]
-        if over and not self.page.done:
+        if over and not self.reached():
             return True  # not reached
         return over and self.lifted and answer[1]["daemon"]["state"] == "running"
 
@@ -249,7 +262,7 @@ class World:
                 raise Failure(f"no end after {DEADLINE * PATIENCE:g} s: {self.states}, told {self.refused[-2:]}")
             time.sleep(0.03)
         self.fds = self.daemon.descriptors()
-        self.page.lift()
+        self.lift()
         status = self.daemon.process.end()
         if status != 0:
             raise Failure(f"it ends with status {status} when it is stopped")
@@ -295,7 +308,7 @@ class World:
         return any(w in log or any(w in r for r in self.refused) for w in faultpage.said_as(self.fault.error))
 
     def outcome(self):
-        if not self.page.done:
+        if not self.reached():
             return "not reached"
         if self.ended:
             return "ended and started again"
@@ -317,7 +330,7 @@ class World:
         for mark in ("AddressSanitizer", "runtime error", "Assertion", "mistake in dhashd", "is damaged"):
             if mark in log:
                 raise Failure(f"the log has {mark}")
-        if not self.page.done:
+        if not self.reached():
             return "not reached"
         for status, tail in self.ended:
             if status <= 0:
@@ -329,15 +342,68 @@ class World:
                           f"ended {self.ended}, told {self.refused[:3]}")
         if self.read_only and "critical READ-ONLY" not in log:
             raise Failure("it was read-only and paged nobody")
+        if self.asked is not None and self.asked == 0:
+            raise Failure("the service was asked no more while nothing could be written")
         if self.cpu_used is not None and self.cpu_used > CPU_MAX:
             raise Failure(f"{self.cpu_used:.0%} of a processor while the fault lasted")
         return self.outcome()
 
     def close(self, keep=False):
-        self.page.lift()
+        self.lift()
         if self.daemon.process and self.daemon.process.running():
             self.daemon.process.popen.kill()
             self.daemon.process.popen.wait()
         self.page.close()
         if not keep:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class FullDisk(World):
+    """The state folder on a file system of its own, of a few MB, that is full from a moment on."""
+
+    MOMENTS = ("start", "second start", "queued", "deploying", "watching", "rolling-back")
+    SIZE = 6 << 20
+
+    def __init__(self, folder, application, fault):
+        super().__init__(folder, application, None, plan=fault.plan)
+        self.fault, self.moment, self.filled = fault, fault.site, False
+        self.ballast = self.daemon.state / "ballast"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={self.SIZE},mode=0755", "tmpfs", self.daemon.state], check=True)
+
+    def fill(self):
+        with open(self.ballast, "wb", buffering=0) as f:
+            try:
+                while True:
+                    f.write(bytes(4096))
+            except OSError:
+                self.filled = True
+
+    def reached(self):
+        return self.filled
+
+    def lift(self):
+        super().lift()
+        self.ballast.unlink(missing_ok=True)
+
+    def run(self):
+        if self.moment == "second start":
+            self.daemon.start()
+            harness.wait_for(self.daemon.answers, "dhashd answers")
+            self.daemon.stop()
+        if "start" in self.moment:
+            self.fill()
+        super().run()
+
+    def operate(self, env):
+        order = ("queued", "gates", "backup", "deploying", "settling", "watching", "rolling-back")
+        at = env["deployment"]["state"].split(".")[0] if env["deployment"] else ""
+        if not self.filled and at and (at not in order or order.index(at) >= order.index(self.moment)):
+            self.fill()
+        super().operate(env)
+
+    def close(self, keep=False):
+        if self.daemon.process and self.daemon.process.running():
+            self.daemon.process.popen.kill()
+            self.daemon.process.popen.wait()
+        subprocess.run(["umount", "--lazy", self.daemon.state], check=False)
+        super().close(keep)
