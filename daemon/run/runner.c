@@ -378,6 +378,8 @@ run(struct runner *u)
 	u->began = now_boottime();
 	if (open_own(u) < 0 || command_start(u->r, &u->command, &u->fault) < 0)
 		return;
+	/* Behind the fork, which must be of one thread; a journal that hangs holds up nothing. */
+	log_start();
 	arm(u, u->r->timeout_usec < USEC_INFINITY - u->began ? u->began + u->r->timeout_usec
 							     : USEC_INFINITY);
 	supervise(u);

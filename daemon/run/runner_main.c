@@ -100,6 +100,7 @@ run_unit(struct runner *u, const struct unit_folders *folders, const char *txid)
 		status = run_unit_prepared(u, &unit);
 	free(why);
 	unit_done(&unit);
+	log_stop();
 	return status;
 }
 

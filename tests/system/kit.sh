@@ -123,6 +123,7 @@ while [ $# -gt 0 ]; do
 done
 echo "$step begins: $DHASH_DEPLOYMENT $tag $(id -un)" >>calls
 echo "<2>this is the $step hook"
+[ ! -e spawn ] || { setsid sleep 1000 & echo $! >spawned; }
 echo $$ >"running.$step"
 while [ -e "hold.$step" ]; do sleep 0.05; done
 if [ -n "$backup" ]; then
