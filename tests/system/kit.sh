@@ -106,8 +106,13 @@ write_service() {
 	cp "$build"/tests/lib/{sampled,loadgen} $site/bin/ || return # the checkout may be closed to others
 	echo v0 >$site/app/release
 	touch $site/calls
-	printf '#!/bin/sh\nexec %q --port 8088 --tag "$(cat %s/app/release)" --control\n' \
-		$site/bin/sampled $site >$site/run
+	cat >$site/run <<RUN
+#!/bin/sh
+# A release of a name that begins with "bad" falls ill a moment after its start.
+tag=\$(cat $site/app/release)
+case \$tag in bad*) set -- --fail-health-after 300ms ;; esac
+exec $site/bin/sampled --port 8088 --tag "\$tag" --control "\$@"
+RUN
 	cat >$site/scripts/deploy.sh <<'HOOK'
 #!/bin/bash
 # deploy.sh and rollback.sh are copies of one file.
