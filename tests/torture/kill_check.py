@@ -7,6 +7,7 @@ import collections
 import hashlib
 import itertools
 import json
+import shutil
 import sqlite3
 
 from kill_world import ENDED
@@ -85,6 +86,36 @@ def hook_faults(run):
         yield f"somebody was paged for nothing: {critical}"
 
 
+# Not before these are on disk may the hook of the step have been started.
+UNAUTHORISED = {"deploy": ("queued", "gates", "backup"), "restart": ("queued", "gates", "backup")}
+ROLLING_BACK = ("rolling-back.running", "verifying", "rolled-back", "rollback-failed")
+
+
+def stored_states(world):
+    """What is on disk between two lives; the database itself is not touched."""
+    copy = world.folder / "copy.db"
+    for end in ("", "-wal"):
+        shutil.copy(world.state / f"dhashd.db{end}", f"{copy}{end}")
+    base = sqlite3.connect(copy)
+    try:
+        return dict(rows(base, "SELECT id, state FROM deployments"))
+    finally:
+        base.close()
+
+
+def authorised_faults(world):
+    """Hooks that were started before the transaction that allows it was on disk."""
+    started = [p.name.split(".") for p in world.state.glob("sessions/*/hooks/*.started")]
+    states = stored_states(world) if started else {}
+    found = []
+    for name, step, *_ in started:
+        state = states.get(name, "nothing")
+        if state in UNAUTHORISED.get(step, ()) or state == "nothing" or (
+                "rollback" in step and state not in ROLLING_BACK):
+            found.append(f"the hook {step} was started while only {state} was on disk")
+    return found
+
+
 def backup_faults(run, base):
     recorded = dict(rows(base, "SELECT path, sha256 FROM backups"))
     for path, digest in recorded.items():
@@ -140,7 +171,7 @@ def faults(run, reference):
     try:
         found = outcome(run, base)
         parts = [event_faults(run), acknowledged_faults(run), hook_faults(run), backup_faults(run, base),
-                 store_faults(run, base), session_faults(run)]
+                 store_faults(run, base), session_faults(run), run.at_kill]
         if run.shown[0] != 200:
             parts.append([f"the deployment cannot be shown: {run.shown}"])
         if reference and run.runners_killed:

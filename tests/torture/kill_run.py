@@ -13,6 +13,7 @@ import signal
 import subprocess
 import time
 
+import kill_check
 from kill_world import BUILD, ENDED, PATIENCE, RUNNER, SCENARIOS, UnixConnection
 
 DHASHD, DHASH, KILLER = BUILD / "dhashd", BUILD / "dhash", BUILD / "tests/torture/killer"
@@ -32,6 +33,8 @@ class Plan:
     at: int = 0  # the call; 0 = none, the undisturbed run
     changing: bool = False  # counted among those that change something
     exit: bool = False  # killed after the call's effect
+    spawn: int = 0  # counted from the start of so manieth child
+    wait: int = 0  # ms that the thread stands still before
     again: tuple = ()  # calls (of those that change something) at which the next lives end
     slow: bool = False  # hooks take 50 ms
     runner: bool = False  # the runner dies along with the daemon
@@ -40,6 +43,8 @@ class Plan:
 
     def text(self):
         how = f"{'changing ' if self.changing else ''}call {self.at}{' (after it)' if self.exit else ''}"
+        if self.spawn:
+            how += f" from the start of child {self.spawn} on, {self.wait} ms late"
         more = [f"then at {list(self.again)}"] if self.again else []
         more += [w for w, on in (("slow hooks", self.slow), ("runner killed too", self.runner), ("late runner", self.late),
                                  ("by the real client", self.client)) if on]
@@ -57,11 +62,12 @@ def lives(process):
 class Life:
     """One process of dhashd, traced or not."""
 
-    def __init__(self, world, at=None, children=0, **kill):
+    def __init__(self, world, at=None, **kill):
         argv = [DHASHD, "-c", world.conf, "--state", world.state, "--socket", world.socket]
         if at is not None:
-            flags = [f"--{name}" for name, on in kill.items() if on]
-            argv = [KILLER, "--at", at, "--children", int(children), *flags, *argv]
+            flags = [word for name, value in kill.items() if value
+                     for word in ([f"--{name}"] if value is True else [f"--{name}", int(value)])]
+            argv = [KILLER, "--at", at, *flags, *argv]
         self.traced, self.report = at is not None, None
         with open(world.log, "ab") as log:
             self.process = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stderr=log,
@@ -111,6 +117,7 @@ class Run:
         self.kills = []  # (count, call, thread, state)
         self.missed, self.calls, self.runners_killed = False, 0, 0
         self.standing = []  # runners that were stopped
+        self.at_kill = []  # faults that were seen between two lives
         self.began = time.monotonic()
 
     def check_time(self, what):
@@ -155,7 +162,9 @@ class Run:
 
     def deploy(self, connection):
         """Asks for the deployment, unless that was done in an earlier life."""
-        self.id = self.id or self.find(connection)
+        found = self.find(connection)
+        assert not self.acknowledged or found == self.acknowledged, f"acknowledged and lost: {self.id}; found {found}"
+        self.id = self.id or found
         if self.plan.client and self.client is None and not self.id:
             self.start_client()
         while self.client and not self.id and self.client.poll() is None:
@@ -173,6 +182,7 @@ class Run:
     def heed(self, line):
         event = json.loads(line)
         if "seq" not in event:
+            self.check_time("the deployment goes on")
             return False
         self.events.append(line)
         if event["kind"] == "state" and event["state"]:
@@ -246,7 +256,7 @@ class Run:
 
     def traced_life(self, at, **kill):
         children = signal.SIGKILL if self.plan.runner else signal.SIGSTOP if self.plan.late else 0
-        life = Life(self.world, at, children, **kill)
+        life = Life(self.world, at, children=children, **kill)
         try:
             if self.everything_ends(life):
                 # The watch after the end, and the stop, are killed as well.
@@ -259,6 +269,7 @@ class Run:
         self.calls = int(words[1])
         if words[0] == "killed":
             self.kills.append((int(words[1]), int(words[2]), int(words[3]), self.last_state))
+            self.at_kill += kill_check.authorised_faults(self.world) if self.plan.spawn else []
             if self.plan.late:
                 self.standing += map(int, words[4:])
             if self.plan.runner:
@@ -302,7 +313,7 @@ class Run:
         p = self.plan
         self.world.reset(p.scenario, p.slow, RUNNER if p.runner else None)
         if p.at or p.index < 0:
-            self.missed = not self.traced_life(p.at, changing=p.changing, exit=p.exit)
+            self.missed = not self.traced_life(p.at, changing=p.changing, exit=p.exit, spawn=p.spawn, wait=p.wait)
         for at in p.again:
             if not self.missed:
                 self.traced_life(at, changing=True)

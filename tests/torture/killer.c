@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * killer [--at N] [--exit] [--changing] [--children SIGNAL] PROGRAM ARG…
+ * killer [--at N] [--exit] [--changing] [--spawn N] [--wait MS] [--children SIGNAL] PROGRAM ARG…
  *
  * Runs a program under ptrace, counts the system calls of all its threads, and ends it by SIGKILL
  * at the Nth: before the call has done anything, or (--exit) when it has done everything and before
  * the program learns of it.  --changing counts only calls that something outside the program can
- * see.  The program's children are never traced, and outlive it; --children sends them a signal (by
- * its number) in the same moment: 9 as when all dies at once, 19 to make them late.
+ * see; --spawn begins to count when the program starts its Nth child.  --wait lets that thread
+ * stand still before the end, while the rest of the world goes on.  The program's children are
+ * never traced, and outlive it; --children sends them a signal (by its number) in the same moment:
+ * 9 as when all dies at once, 19 to make them late.
  *
  * Standard output gets lines for another program; the program's own goes to standard error:
  *   pid PID
@@ -19,6 +21,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -33,6 +36,8 @@
 struct killer {
 	unsigned long at; /* 0: never */
 	bool at_exit, changing;
+	unsigned long spawn; /* children that are still to be started before calls count */
+	unsigned wait_ms;
 	int children; /* a signal for them; 0 = none */
 	pid_t pid;
 	bool begun; /* the program has taken the place of our child */
@@ -108,6 +113,19 @@ thread_rank(const struct killer *k, pid_t tid)
 	return rank;
 }
 
+/* A process, not a thread: as posix_spawn() makes it. */
+static bool
+spawns(pid_t tid, const struct __ptrace_syscall_info *i)
+{
+	unsigned long flags = i->entry.args[0];
+
+	if (i->entry.nr == SYS_clone3)
+		flags = (unsigned long)ptrace(PTRACE_PEEKDATA, tid, i->entry.args[0], 0);
+	else if (i->entry.nr != SYS_clone)
+		return i->entry.nr == SYS_vfork;
+	return flags & CLONE_VFORK;
+}
+
 static void
 signal_children(const struct killer *k)
 {
@@ -128,6 +146,7 @@ signal_children(const struct killer *k)
 static void
 do_kill(struct killer *k, pid_t tid)
 {
+	usleep(k->wait_ms * 1000);
 	printf("killed %lu %ld %d", k->count, k->due_number, thread_rank(k, tid));
 	if (k->children)
 		signal_children(k);
@@ -148,7 +167,13 @@ on_call(struct killer *k, pid_t tid)
 		do_kill(k, tid);
 		return;
 	}
-	if (i.op != PTRACE_SYSCALL_INFO_ENTRY || (k->changing && !changes(&i)))
+	if (i.op != PTRACE_SYSCALL_INFO_ENTRY)
+		return;
+	if (k->spawn > 0) {
+		k->spawn -= spawns(tid, &i);
+		return;
+	}
+	if (k->changing && !changes(&i))
 		return;
 	if (++k->count != k->at)
 		return;
@@ -242,6 +267,8 @@ main(int argc, char **argv)
 		{"exit", no_argument, NULL, 'x'},
 		{"changing", no_argument, NULL, 'c'},
 		{"children", required_argument, NULL, 's'},
+		{"spawn", required_argument, NULL, 'n'},
+		{"wait", required_argument, NULL, 'w'},
 		{0},
 	};
 	struct killer k = {0};
@@ -252,10 +279,12 @@ main(int argc, char **argv)
 		k.at_exit |= c == 'x';
 		k.changing |= c == 'c';
 		k.children = c == 's' ? atoi(optarg) : k.children;
+		k.spawn = c == 'n' ? strtoul(optarg, NULL, 10) : k.spawn;
+		k.wait_ms = c == 'w' ? (unsigned)atoi(optarg) : k.wait_ms;
 	}
 	if (optind >= argc) {
-		fputs("usage: killer [--at N] [--exit] [--changing] [--children SIGNAL] PROGRAM "
-		      "ARG…\n",
+		fputs("usage: killer [--at N] [--exit] [--changing] [--spawn N] [--wait MS] "
+		      "[--children SIGNAL] PROGRAM ARG…\n",
 		      stderr);
 		return 64;
 	}
