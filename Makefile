@@ -249,6 +249,8 @@ help:
 	@echo 'make check-unit | check-sim | check-integration | check-system | check-layers | check-format | check-man'
 	@echo 'make sim        the simulator alone: SIM_RUNS=12000 SIM_SEED=n'
 	@echo 'make fuzz       fuzz the parsers: FUZZ_SECONDS=60 a target, FUZZ="name ..."; check-fuzz replays the kept inputs'
+	@echo 'make check-torture   kills, power cuts and faults, a minute or two of each'
+	@echo 'make torture    10,000 kills and power cuts in under an hour; or TORTURE_MINUTES=600, TORTURE_KILLS=n …'
 	@echo 'make bench      measure CPU, memory and reaction'
 	@echo 'make coverage   line coverage of daemon/core'
 	@echo 'make deb        Debian packages, in $(BUILD)/deb; make check-package installs, upgrades and purges them'

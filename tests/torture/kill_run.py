@@ -305,7 +305,7 @@ class Run:
     def wait_report(self, connection):
         """It is written a moment after the end."""
         report = self.world.state / "sessions" / self.id / "incident-report.md"
-        deadline = time.monotonic() + 5 * PATIENCE
+        deadline = time.monotonic() + LIMIT
         while self.scenario.end == "rolled-back" and not report.exists() and time.monotonic() < deadline:
             time.sleep(0.002)
 

@@ -13,7 +13,7 @@ $(BUILD)/tests/torture/killer: $(call obj,tests/torture/killer.c)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^
 
 .PHONY: torture check-torture torture-programs
-torture-programs: all $(BUILD)/tests/torture/killer
+torture-programs: test-programs $(BUILD)/tests/torture/killer
 
 # TORTURE_MINUTES for all parts together, or counts: TORTURE_KILLS, TORTURE_CUTS, TORTURE_FAULTS.
 # With neither, 10,000 kills and 10,000 power cuts in at most 55 minutes.
