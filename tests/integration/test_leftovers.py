@@ -7,7 +7,7 @@ from harness import environment, phases, service, wait_for
 
 
 def start(daemon, site, url, **keys):
-    daemon.configure("dhash", service(site.root, environment("production", url, **keys),
+    daemon.configure("dhash", service(site.root, environment("production", url, **{"MinCoverage": "0%", **keys}),
                                       phases(("critical", "3s", "100ms"))))
     daemon.start()
 

@@ -42,7 +42,7 @@ class Plan:
     client: bool = False  # the real client asks and waits
 
     def text(self):
-        how = f"{'changing ' if self.changing else ''}call {self.at}{' (after it)' if self.exit else ''}"
+        how = f"{'changing ' * self.changing}call {self.at}{' (after it)' * self.exit}"
         if self.spawn:
             how += f" from the start of child {self.spawn} on, {self.wait} ms late"
         more = [f"then at {list(self.again)}"] if self.again else []
@@ -306,7 +306,8 @@ class Run:
         """It is written a moment after the end."""
         report = self.world.state / "sessions" / self.id / "incident-report.md"
         deadline = time.monotonic() + LIMIT
-        while self.scenario.end == "rolled-back" and not report.exists() and time.monotonic() < deadline:
+        reported = self.last_state in ("rolled-back", "rollback-failed")
+        while reported and not report.exists() and time.monotonic() < deadline:
             time.sleep(0.002)
 
     def carry_out(self):
