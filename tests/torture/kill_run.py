@@ -3,6 +3,7 @@
 again until everything is over, and what was seen on the way.
 """
 
+import contextlib
 import dataclasses
 import http.client
 import json
@@ -232,7 +233,8 @@ class Run:
         if self.standing:
             time.sleep(self.chance.random() * 0.04)
         for pid in self.standing:
-            os.kill(pid, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):  # it had ended when it was told to stand
+                os.kill(pid, signal.SIGCONT)
         self.standing = []
 
     def kill_runners(self, children):
@@ -321,6 +323,7 @@ class Run:
         self.last_life()
 
     def done(self):
+        self.let_go()
         if self.client and self.client.poll() is None:
             self.client.kill()
             self.client.wait()
