@@ -326,6 +326,7 @@ class Trace:
 
     def __init__(self, folder, start, history):
         self.folder, self.start, self.history = pathlib.Path(folder), start, history
+        self.name = f"trace-{time.time_ns()}"
         self.records = powercut.read_log(self.folder / "log")
 
 
