@@ -343,8 +343,9 @@ on_unpack(struct reading *r, const struct entry *e, void *arg)
 	int error;
 
 	u->dest = route(u->x, e->name, &path);
+	/* Its checksum counts all the same: it may be one of ours whose name was damaged. */
 	if (!u->dest)
-		return 0;
+		return reading_drop(r, e, NULL);
 	error = unpack_entry(u, r, e, path);
 	free(path);
 	return error;

@@ -203,6 +203,32 @@ START_TEST(refused_before_anything_changes)
 END_TEST
 
 /* Who may write beside the target could put a link on the way to it: it is not followed. */
+/* A damaged name makes an entry another one, that nobody asked for: its checksum still tells. */
+START_TEST(entries_that_were_not_asked_for_are_judged)
+{
+	struct item items[] = {FILE_ITEM("app/a", "one"), FILE_ITEM("etc/b", "many words of two")};
+	char *zip;
+	size_t len;
+
+	make_archive("two.zip", items, 2);
+	zip = get("two.zip", &len);
+	for (char *p = zip; (size_t)(p - zip) + 5 < len; p++)
+		if (memcmp(p, "etc/b", 5) == 0) {
+			/* Behind the name of the local header come an extra field and the data. */
+			p[5 + (unsigned char)p[-2] + 2] ^= 1;
+			break;
+		}
+	put("two.zip", zip, len);
+	free(zip);
+	folder("root/app");
+	put_text("root/app/old", "old");
+	ck_assert_int_eq(backup_restore("two.zip", NULL, "root", STRV("app"), NULL, &error),
+			 -EBADMSG);
+	expect_sentence(&error, "damaged");
+	expect_text("root/app/old", "old");
+}
+END_TEST
+
 START_TEST(parent_swapped_for_a_link)
 {
 	char *const *paths = STRV("deep/app");
@@ -385,6 +411,7 @@ main(void)
 	tcase_add_test(t, kinds_may_differ);
 	tcase_add_test(t, root_itself);
 	tcase_add_test(t, refused_before_anything_changes);
+	tcase_add_test(t, entries_that_were_not_asked_for_are_judged);
 	tcase_add_test(t, parent_swapped_for_a_link);
 	tcase_add_test(t, target_is_a_link);
 	tcase_add_test(t, failed_swap_is_undone);
