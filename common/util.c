@@ -229,9 +229,13 @@ nearest_name(const char *word, const char *const *names, size_t n)
 	const char *found = NULL;
 
 	for (size_t i = 0; i < n; i++) {
-		size_t d = distance(word, names[i]);
+		size_t other = strlen(names[i]), d;
 
-		if (d < best && d * 2 < MAX(len, strlen(names[i]))) {
+		/* Each letter that one has more is a step: most names need no closer look. */
+		if (MAX(len, other) - MIN(len, other) >= best)
+			continue;
+		d = distance(word, names[i]);
+		if (d < best && d * 2 < MAX(len, other)) {
 			best = d;
 			found = names[i];
 		}
