@@ -35,12 +35,16 @@ jnum(const json_t *o, const char *key)
 	return json_is_number(v) ? json_number_value(v) : (double)NAN;
 }
 
+/* Beyond 2^53 there is no number of the protocol's: sums of milliseconds, and their microseconds,
+ * stay within an int64_t. */
 static inline int64_t
 jint(const json_t *o, const char *key, int64_t otherwise)
 {
 	const json_t *v = json_object_get(o, key);
+	const int64_t most = INT64_C(1) << 53;
+	int64_t n = json_is_integer(v) ? (int64_t)json_integer_value(v) : otherwise;
 
-	return json_is_integer(v) ? (int64_t)json_integer_value(v) : otherwise;
+	return n >= -most && n <= most ? n : otherwise;
 }
 
 static inline bool

@@ -214,18 +214,20 @@ put_rows(struct out *o, enum style s, const char *text, size_t indent, size_t wi
 void
 out_row(struct out *o, const char *label, enum style s, const char *fmt, ...)
 {
+	char *text,
+		*left = str_escape(label); /* a rule that we do not know has its own name there */
 	va_list ap;
-	char *text;
 
-	if (o->json)
-		return;
-	va_start(ap, fmt);
-	text = format_escaped(fmt, ap);
-	va_end(ap);
-	clear_progress(o);
-	printf("%*s%-*s", INDENT, "", LABEL_WIDTH, label);
-	put_rows(o, s, text, INDENT + LABEL_WIDTH, TEXT_WIDTH);
-	free(text);
+	if (!o->json) {
+		va_start(ap, fmt);
+		text = format_escaped(fmt, ap);
+		va_end(ap);
+		clear_progress(o);
+		printf("%*s%-*s", INDENT, "", LABEL_WIDTH, left);
+		put_rows(o, s, text, INDENT + LABEL_WIDTH, TEXT_WIDTH);
+		free(text);
+	}
+	free(left);
 }
 
 void
