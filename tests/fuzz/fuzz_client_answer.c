@@ -45,8 +45,9 @@ next_answer(void)
 
 	pthread_mutex_lock(&fake.lock);
 	fake.asked++;
-	if (fake.next < fake.n)
-		body = fake.answers[fake.next++];
+	/* The last answer is given for ever. */
+	if (fake.n > 0)
+		body = fake.answers[fake.next < fake.n - 1 ? fake.next++ : fake.n - 1];
 	text = fake.raw ? xstrdup(body)
 			: xasprintf("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 				    "Content-Length: %zu\r\nConnection: close\r\n\r\n%s",
