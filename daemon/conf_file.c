@@ -148,7 +148,10 @@ offer(struct reader *r, const char *text, char *out, int size)
 		return false;
 	}
 	key = trimmed(text, eq);
-	ok = *key && strlen(key) < 50 && !strchr(key, ';');
+	/* Signs, and what libinih takes for blanks, have a meaning of their own for it. */
+	ok = *key && strlen(key) < 50 &&
+	     key[strspn(key, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")] ==
+		     '\0';
 	if (!ok)
 		conf_error_add(r->errors, r->file->path, r->line, "this is no key: \"%.60s\"", key);
 	else

@@ -244,6 +244,18 @@ START_TEST(indented_lines_and_comments)
 }
 END_TEST
 
+/* libinih takes a form feed for a blank: what stands behind it must not get lost. */
+START_TEST(odd_blanks_hide_no_line)
+{
+	ck_assert_int_lt(load("[Environment e]\n\f[x]=1\nHealthURL=http://h/\nDeploy=/d\n"
+			      "Rollback=/r\n\v#Settle=1s\nSettle\f=2s\n"),
+			 0);
+	ck_assert(complains("web.conf", 2, "this is no key"));
+	ck_assert(complains("web.conf", 6, "this is no key"));
+	ck_assert(complains("web.conf", 7, "this is no key"));
+}
+END_TEST
+
 START_TEST(bad_files)
 {
 	put("services.d/bad name.conf", GOOD);
@@ -469,6 +481,7 @@ main(void)
 	tcase_add_test(t, what_must_fit_together);
 	tcase_add_test(t, values_are_kept_whole);
 	tcase_add_test(t, indented_lines_and_comments);
+	tcase_add_test(t, odd_blanks_hide_no_line);
 	tcase_add_test(t, bad_files);
 	tcase_add_test(t, a_nul_byte_has_its_line);
 	tcase_add_test(t, fragments_in_order);
