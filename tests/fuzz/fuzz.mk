@@ -13,7 +13,7 @@ FUZZERS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(FUZZ_SRC))
 
 .PHONY: fuzz check-fuzz fuzz-programs fuzz-build
 fuzz-build:
-	@$(MAKE) --no-print-directory -j2 BUILD=$(BUILD)-fuzz CC=clang SANITIZE=1 \
+	@$(MAKE) --no-print-directory -j$$(nproc) BUILD=$(BUILD)-fuzz CC=clang SANITIZE=1 \
 		SANFLAGS='$(FUZZ_SAN) -fsanitize=fuzzer-no-link' fuzz-programs
 
 fuzz: fuzz-build
