@@ -5,7 +5,8 @@
  * Rules that keep this sound: libcurl is called only from drive(), never from within its own
  * callbacks; the timer is touched only where libcurl asks for it; a job is found by
  * CURLINFO_PRIVATE, never by its socket, which libcurl may share between jobs; a finished handle is
- * taken out before its answer is told.
+ * taken out before its answer is told.  Time-outs are ours: libcurl would look at all of its own
+ * before it reads what has arrived meanwhile, and so fail whatever waited while the loop was busy.
  */
 
 #include "daemon/check/http.h"
@@ -14,15 +15,17 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <event2/event.h>
-#include <limits.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 
 #include "common/util.h"
 #include "daemon/check/credential.h"
 #include "daemon/check/http_watch.h"
+#include "daemon/check/lookup.h"
 
-enum { IDLE_HANDLES_MAX = 64, BODY_BEGIN = 4096, LOST_LOOKUPS_MAX = 64 };
+enum { IDLE_HANDLES_MAX = 64, BODY_BEGIN = 4096 };
+
+/* A time-out that comes later than this finds a loop that had no time to look. */
+static const usec_t late_usec = 5 * USEC_PER_MSEC, again_usec = 50 * USEC_PER_MSEC;
 
 struct http_job {
 	struct http_job *prev, *next;
@@ -32,7 +35,9 @@ struct http_job {
 	bool secret;                /* ... and one of them is to be wiped */
 	http_fn *fn;
 	void *arg;
-	usec_t began, slept; /* the machine, when it began */
+	struct event *deadline; /* owned */
+	bool again;             /* it was late, and is waited for once more */
+	usec_t began, slept;    /* the machine, when it began */
 	size_t max_bytes, len, cap;
 	bool keep_body, connect_only, too_big, headers_ended;
 	bool asleep;              /* the machine slept, and this failed */
@@ -46,6 +51,7 @@ struct http_job {
 };
 
 struct http_pool {
+	struct event_base *base;
 	CURLM *multi;
 	struct http_watches *watches; /* owned */
 	struct event *timer;
@@ -53,8 +59,7 @@ struct http_pool {
 	CURL *idle[IDLE_HANDLES_MAX];
 	unsigned n_idle;
 	struct event *failed_ev; /* jobs that could not be started wait for their answer */
-	unsigned lost;           /* look-ups that nobody waits for any more; at most so many run */
-	unsigned own_threads;    /* of the process, without libcurl's */
+	struct lookups lookups;
 };
 
 static void drive(struct http_pool *p, curl_socket_t fd, int mask);
@@ -144,30 +149,6 @@ on_header(char *line, size_t size, size_t n, void *arg)
 
 /* --- names --- */
 
-/*
- * libcurl looks a name up on a thread, which getaddrinfo() may hold for long after its job was
- * given up, and it cannot be stopped.  So these are counted, and while too many of them hang no new
- * name is asked for.  When they end shows in the number of the process's threads only.
- */
-
-static unsigned
-threads_now(void)
-{
-	struct stat st;
-
-	return stat("/proc/self/task", &st) < 0 || st.st_nlink < 2 ? 0 : (unsigned)st.st_nlink - 2;
-}
-
-static bool
-may_look_up(struct http_pool *p)
-{
-	unsigned n = threads_now();
-
-	p->own_threads = MIN(p->own_threads, n);
-	p->lost = MIN(p->lost, n - p->own_threads);
-	return p->lost < LOST_LOOKUPS_MAX;
-}
-
 /* What libcurl answers by itself is no look-up. */
 static bool
 is_name(const char *url)
@@ -193,7 +174,7 @@ on_lookup(void *state, void *reserved, void *arg)
 
 	if (!j->by_name)
 		return 0;
-	j->unasked = !may_look_up(j->pool);
+	j->unasked = !lookups_allow(&j->pool->lookups);
 	j->asked_name = !j->unasked;
 	return j->unasked;
 }
@@ -212,7 +193,7 @@ static void
 count_lost(struct http_job *j, CURLcode code)
 {
 	if (j->asked_name && code != CURLE_COULDNT_RESOLVE_HOST && !has_address(j))
-		j->pool->lost++;
+		lookups_lose(&j->pool->lookups);
 }
 
 /* --- ends --- */
@@ -254,6 +235,8 @@ static void
 job_free(struct http_job *j)
 {
 	job_unlink(j);
+	if (j->deadline)
+		event_free(j->deadline);
 	free_headers(j);
 	handle_release(j->pool, j->easy);
 	free(j->body);
@@ -339,7 +322,7 @@ describe(const struct http_job *j, CURLcode code, char *buf, size_t n)
 		snprintf(buf, n, "the answer of %s is over %zu bytes", host, j->max_bytes);
 	else if (j->unasked)
 		snprintf(buf, n, "cannot resolve %s: %d look-ups of names hang already", host,
-			 LOST_LOOKUPS_MAX);
+			 LOOKUPS_LOST_MAX);
 	else if (unresolved(j, code))
 		snprintf(buf, n, "cannot resolve %s within %s", host,
 			 usec_format(span, j->timeout_usec));
@@ -414,6 +397,30 @@ drive(struct http_pool *p, curl_socket_t fd, int mask)
 	drain(p);
 }
 
+static void
+wait_until(struct http_job *j, usec_t span)
+{
+	struct timeval tv = {.tv_sec = span / USEC_PER_SEC, .tv_usec = span % USEC_PER_SEC};
+
+	evtimer_add(j->deadline, &tv);
+}
+
+/* What came in while the loop was busy is read first: it waits for as long again. */
+static void
+on_deadline(evutil_socket_t fd, short what, void *arg)
+{
+	struct http_job *j = arg;
+	usec_t late = now_boottime() - j->began - j->timeout_usec;
+
+	if (late > late_usec && !j->again) {
+		j->again = true;
+		wait_until(j, MIN(MAX(late, again_usec), j->timeout_usec));
+		return;
+	}
+	curl_multi_remove_handle(j->pool->multi, j->easy);
+	job_finish(j, CURLE_OPERATION_TIMEDOUT);
+}
+
 /* --- starting --- */
 
 /* libcurl keeps a copy of each line; that of a secret is wiped with the job. */
@@ -444,7 +451,8 @@ static bool
 configure(struct http_job *j, const struct http_request *r)
 {
 	CURL *e = j->easy;
-	long ms = (long)((r->timeout_usec + USEC_PER_MSEC - 1) / USEC_PER_MSEC);
+	/* Ours comes first, and once more. */
+	long ms = (long)(2 * r->timeout_usec / USEC_PER_MSEC) + 1000;
 	CURLcode c = CURLE_OK;
 
 	c |= curl_easy_setopt(e, CURLOPT_URL, r->url);
@@ -513,11 +521,15 @@ http_start(struct http_pool *p, const struct http_request *r, http_fn *fn, void 
 	if (p->jobs)
 		p->jobs->prev = j;
 	p->jobs = j;
+	j->deadline = evtimer_new(p->base, on_deadline, j);
 	j->easy = p->n_idle > 0 ? p->idle[--p->n_idle] : curl_easy_init();
-	if (!j->easy || !configure(j, r) || curl_multi_add_handle(p->multi, j->easy) != CURLM_OK) {
+	if (!j->easy || !j->deadline || !configure(j, r) ||
+	    curl_multi_add_handle(p->multi, j->easy) != CURLM_OK) {
 		j->cap = SIZE_MAX; /* marks it for on_failed() */
 		event_active(p->failed_ev, EV_TIMEOUT, 1);
+		return j;
 	}
+	wait_until(j, r->timeout_usec);
 	return j;
 }
 
@@ -545,8 +557,9 @@ http_pool_new(struct event_base *base, struct http_pool **ret)
 	    CURLE_OK)
 		return -ENOMEM;
 	p = xcalloc(1, sizeof *p);
+	p->base = base;
 	p->watches = http_watches_new(base, on_ready, p);
-	p->own_threads = UINT_MAX;
+	lookups_init(&p->lookups);
 	p->multi = curl_multi_init();
 	p->timer = evtimer_new(base, on_timer, p);
 	p->failed_ev = event_new(base, -1, 0, on_failed, p);

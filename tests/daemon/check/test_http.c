@@ -434,6 +434,27 @@ START_TEST(a_hundred_at_once_hold_nothing)
 }
 END_TEST
 
+/* Answers that came in time, while the loop was busy with something else. */
+START_TEST(a_busy_loop_is_not_the_services_fault)
+{
+	for (int i = 0; i < 100; i++)
+		begin((struct http_request){.timeout_usec = 300 * USEC_PER_MSEC}, "/slow");
+	while (server->requests < 100)
+		event_base_loop(loop.base, EVLOOP_ONCE);
+	usleep(600 * 1000);
+	loop_until(&loop, &got.n, 100);
+	ck_assert_uint_eq(got.answered, 100);
+	/* And who says nothing is not waited for without end. */
+	begin((struct http_request){.timeout_usec = 300 * USEC_PER_MSEC}, "/silent");
+	while (server->requests < 101)
+		event_base_loop(loop.base, EVLOOP_ONCE);
+	usleep(600 * 1000);
+	loop_until(&loop, &got.n, 101);
+	refused("within 300ms");
+	ck_assert_int_lt(got.a.took, 5 * USEC_PER_SEC);
+}
+END_TEST
+
 static unsigned
 descriptors(void)
 {
@@ -564,6 +585,7 @@ main(void)
 	tcase_add_test(t, without_a_watch_left_sockets_are_polled);
 	tcase_add_test(t, connections_are_closed_on_exec);
 	tcase_add_test(t, a_hundred_at_once_hold_nothing);
+	tcase_add_test(t, a_busy_loop_is_not_the_services_fault);
 	tcase_add_test(t, cancelling);
 	tcase_add_test(t, cancelling_another_from_an_answer);
 	tcase_add_test(t, freeing_the_pool_ends_what_runs);
