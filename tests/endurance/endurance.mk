@@ -19,5 +19,5 @@ endurance: endurance-programs
 
 # Half a minute of it, without that bound.
 check-endurance: endurance-programs
-	@DHASH_BUILD=$(abspath $(BUILD)) tests/endurance/run --minutes 0.5 --targets 300 \
+	@DHASH_BUILD=$(abspath $(BUILD)) tests/endurance/run --minutes 0.5 --targets 300 --timeout-ms 2500 \
 		$(if $(ENDURANCE_SEED),--seed $(ENDURANCE_SEED))
