@@ -247,7 +247,7 @@ window_push(struct window *w, const struct obs *o, const struct window_rule *r)
 static usec_t
 longest_plain(const struct window_rule *r)
 {
-	return MAX(last_usec, r->recheck_usec + r->recheck_usec / 2);
+	return MAX(about(last_usec), r->recheck_usec + r->recheck_usec / 2);
 }
 
 /*

@@ -206,7 +206,7 @@ def test_a_breach_counts_through_steps(watch, another, clock, app, phase):
     got = breach(watch, clock, app, phase, lambda _: clock.step(next(steps)))
     # Ten intervals of 30 s may be 299.999 s: then it is decided with the next.
     assert abs(got - expected) < RECHECK + 5, (got, expected)
-    assert got >= 5 * MINUTE
+    assert got >= 5 * MINUTE - 11, "its clock starts with the sample before, which was 10 s ago"
 
 
 # --- gaps: the machine sleeps, or the daemon is away ---

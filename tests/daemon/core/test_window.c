@@ -142,6 +142,25 @@ START_TEST(a_long_interval_is_the_hold_time_to_the_millisecond_or_not)
 }
 END_TEST
 
+/* So is a minute a minute: it speaks for all of its time, not for its share of errors. */
+START_TEST(a_minute_is_a_minute_to_the_millisecond_or_not)
+{
+	for (int i = 1; i <= 5; i++) {
+		struct obs o = {.span = 60 * SEC_ + 1000,
+				.bad = 36,
+				.bad_warn = 36,
+				.total = 120,
+				.value = NAN};
+
+		o.at = now += o.span;
+		window_push(&w, &o, &rule);
+		window_test(&w, &rule, &st);
+		ck_assert_int_eq(st.lasted, i * o.span);
+	}
+	ck_assert(st.breached);
+}
+END_TEST
+
 START_TEST(the_last_minute_must_be_over)
 {
 	for (int i = 0; i < 9; i++)
@@ -381,6 +400,7 @@ main(void)
 	tcase_add_test(t, a_significant_recovery_stops_it);
 	tcase_add_test(t, too_few_requests_say_nothing);
 	tcase_add_test(t, a_long_interval_is_the_hold_time_to_the_millisecond_or_not);
+	tcase_add_test(t, a_minute_is_a_minute_to_the_millisecond_or_not);
 	tcase_add_test(t, the_last_minute_must_be_over);
 	tcase_add_test(t, each_third_must_be_over);
 	tcase_add_test(t, a_long_sample_proves_only_its_errors);
