@@ -22,7 +22,7 @@
 #include "daemon/check/http_watch.h"
 #include "daemon/check/lookup.h"
 
-enum { IDLE_HANDLES_MAX = 64, BODY_BEGIN = 4096 };
+enum { IDLE_HANDLES_MAX = 64, BODY_BEGIN = 4096, HOST_LEN = 128 };
 
 /* A time-out that comes later than this finds a loop that had no time to look. */
 static const usec_t late_usec = 5 * USEC_PER_MSEC, again_usec = 50 * USEC_PER_MSEC;
@@ -42,7 +42,7 @@ struct http_job {
 	bool keep_body, connect_only, too_big, headers_ended;
 	bool asleep;              /* the machine slept, and this failed */
 	bool by_name;             /* its host is to be looked up */
-	bool asked_name, unasked; /* the look-up was begun; it was not, for too many hang */
+	bool asked_name, unasked; /* the look-up was begun; it was not: it hangs, or too many do */
 	int no_socket;            /* errno of a socket that could not be had; 0 = none failed */
 	char *body;               /* owned */
 	char error[CURL_ERROR_SIZE];
@@ -167,14 +167,27 @@ is_name(const char *url)
 	return r;
 }
 
+/* The part of an address that says who it is. */
+static void
+host_of(const char *url, char *buf, size_t n)
+{
+	const char *begin = strstr(url, "://"), *end;
+
+	begin = begin ? begin + 3 : url;
+	end = begin + strcspn(begin, "/?#");
+	snprintf(buf, n, "%.*s", (int)(end - begin), begin);
+}
+
 static int
 on_lookup(void *state, void *reserved, void *arg)
 {
 	struct http_job *j = arg;
+	char host[HOST_LEN];
 
 	if (!j->by_name)
 		return 0;
-	j->unasked = !lookups_allow(&j->pool->lookups);
+	host_of(j->url, host, sizeof host);
+	j->unasked = !lookups_allow(&j->pool->lookups, host);
 	j->asked_name = !j->unasked;
 	return j->unasked;
 }
@@ -192,8 +205,15 @@ has_address(const struct http_job *j)
 static void
 count_lost(struct http_job *j, CURLcode code)
 {
-	if (j->asked_name && code != CURLE_COULDNT_RESOLVE_HOST && !has_address(j))
-		lookups_lose(&j->pool->lookups);
+	char host[HOST_LEN];
+
+	if (!j->asked_name || code == CURLE_COULDNT_RESOLVE_HOST || has_address(j))
+		return;
+	lookups_lose(&j->pool->lookups);
+	if (code != CURLE_OPERATION_TIMEDOUT)
+		return;
+	host_of(j->url, host, sizeof host);
+	lookups_hold(&j->pool->lookups, host);
 }
 
 /* --- ends --- */
@@ -295,21 +315,10 @@ failure_of(const struct http_job *j, CURLcode code)
 	}
 }
 
-/* The part of an address that says who it is. */
-static void
-host_of(const char *url, char *buf, size_t n)
-{
-	const char *begin = strstr(url, "://"), *end;
-
-	begin = begin ? begin + 3 : url;
-	end = begin + strcspn(begin, "/?#");
-	snprintf(buf, n, "%.*s", (int)(end - begin), begin);
-}
-
 static void
 describe(const struct http_job *j, CURLcode code, char *buf, size_t n)
 {
-	char host[128], span[USEC_TEXT_MAX];
+	char host[HOST_LEN], span[USEC_TEXT_MAX];
 	long os_error = 0;
 
 	host_of(j->url, host, sizeof host);
@@ -321,8 +330,7 @@ describe(const struct http_job *j, CURLcode code, char *buf, size_t n)
 	else if (j->too_big)
 		snprintf(buf, n, "the answer of %s is over %zu bytes", host, j->max_bytes);
 	else if (j->unasked)
-		snprintf(buf, n, "cannot resolve %s: %d look-ups of names hang already", host,
-			 LOOKUPS_LOST_MAX);
+		snprintf(buf, n, "cannot resolve %s: look-ups of names hang already", host);
 	else if (unresolved(j, code))
 		snprintf(buf, n, "cannot resolve %s within %s", host,
 			 usec_format(span, j->timeout_usec));
