@@ -183,6 +183,38 @@ log_without_database(const char *path)
 }
 
 static int
+read_through(const char *path)
+{
+	static char block[64 << 10];
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW), r = 0;
+	ssize_t n = 1;
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	while (n > 0) {
+		n = read(fd, block, sizeof block);
+		if (n < 0)
+			r = -errno;
+	}
+	close(fd);
+	return r;
+}
+
+/* SQLite calls damaged what the disk did not give just now (EIO, ENXIO): that is another matter,
+ * and no reason to begin anew.  0 when every byte of database and log can be read. */
+static int
+readable(const char *path)
+{
+	char *wal = xasprintf("%s-wal", path);
+	int r = read_through(path);
+
+	if (r == 0)
+		r = read_through(wal);
+	free(wal);
+	return r;
+}
+
+static int
 open_error(int r)
 {
 	switch (r) {
@@ -220,6 +252,24 @@ keep_private(const char *path)
 		(void)chmod(path, 0600);
 }
 
+/* SQLITE_CORRUPT only where it is found twice, and all can be read. */
+static int
+open_readable(struct store *s, char **ret_error)
+{
+	int r, unread;
+
+	keep_private(s->path);
+	r = db_open(s->path, &s->db, ret_error);
+	if (r != SQLITE_CORRUPT)
+		return r;
+	free(*ret_error);
+	unread = readable(s->path);
+	if (unread == 0)
+		return db_open(s->path, &s->db, ret_error);
+	*ret_error = xasprintf("it cannot be read: %s", strerror(-unread));
+	return SQLITE_IOERR;
+}
+
 /* Adds why it failed to what was done before. */
 static int
 fails(int r, const char *why, char **ret_note)
@@ -241,8 +291,7 @@ open_db(struct store *s, char **ret_note)
 	if (lost) {
 		error = xstrdup(lost);
 	} else {
-		keep_private(s->path);
-		r = db_open(s->path, &s->db, &error);
+		r = open_readable(s, &error);
 	}
 	if (r == SQLITE_CORRUPT || r == SQLITE_NOTADB) {
 		int moved = set_aside(s->path, error, ret_note);

@@ -65,6 +65,32 @@ fsync(int fd)
 	return synced(SYS_fsync, fd);
 }
 
+/* After so many reads of the database that are well so many fail. */
+static atomic_int reads_pass, reads_fail;
+
+static bool
+read_fails(int fd)
+{
+	if (atomic_load(&reads_fail) <= 0 || !is_database(fd) ||
+	    atomic_fetch_sub(&reads_pass, 1) > 0)
+		return false;
+	atomic_fetch_sub(&reads_fail, 1);
+	errno = EIO;
+	return true;
+}
+
+ssize_t
+pread64(int fd, void *buf, size_t n, off64_t at)
+{
+	return read_fails(fd) ? -1 : syscall(SYS_pread64, fd, buf, n, at);
+}
+
+ssize_t
+read(int fd, void *buf, size_t n)
+{
+	return read_fails(fd) ? -1 : syscall(SYS_read, fd, buf, n);
+}
+
 /* --- acknowledged means synced --- */
 
 struct commit {
@@ -339,6 +365,34 @@ START_TEST(full_disk)
 }
 END_TEST
 
+/* SQLite calls it damaged, and what is damaged is set aside: a live deployment would be forgotten.
+ */
+START_TEST(unreadable_is_not_damaged)
+{
+	struct fixture f;
+
+	fixture_begin(&f);
+	commit_and_wait(&f, numbered(1, ""));
+	fixture_close(&f);
+	for (int i = 0; i < 40; i++) {
+		atomic_store(&reads_pass, i / 2);
+		atomic_store(&reads_fail, i % 2 ? 1 : 1000);
+		if (fixture_try_open(&f) == 0) {
+			ck_assert_msg(!f.note, "%s", f.note);
+			fixture_close(&f);
+		} else {
+			ck_assert_msg(f.note && strstr(f.note, "Input/output error"), "%s",
+				      f.note ? f.note : "(nothing)");
+			free(f.note);
+		}
+	}
+	atomic_store(&reads_fail, 0);
+	fixture_open(&f);
+	assert_counts_to(&f, 1);
+	fixture_end(&f);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -350,6 +404,7 @@ main(void)
 		full_disk,
 		disk_that_takes_the_log_only,
 		folder_that_is_not_written,
+		unreadable_is_not_damaged,
 	};
 
 	return run_suite("store-fault", tests, ARRAY_SIZE(tests), 60);
