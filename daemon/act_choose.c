@@ -6,10 +6,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <unistd.h>
 
 #include "common/log.h"
 #include "common/util.h"
 #include "daemon/act_internal.h"
+
+enum { TRIES_MAX = 10, PAUSE_USEC = 500 * 1000 };
 
 static void
 choose_answer(struct act *a, bool ok, const char *path, bool verified, const char *text)
@@ -92,6 +95,31 @@ candidates(struct act *a, const struct backup_row *rows, size_t n)
 		str_copy(a->rows[a->n_rows++].path, PATH_MAX_LEN, a->d.rollback_file);
 }
 
+/* What is wrong with the file stays wrong; no descriptor, or a disk that hiccups, may pass. */
+static bool
+may_pass(int error)
+{
+	return error == -EMFILE || error == -ENFILE || error == -EIO || error == -ENOMEM;
+}
+
+/* A rollback must not fail for want of a descriptor in one moment.  Choosing has a deadline of its
+ * own. */
+static int
+verify_with_patience(struct act *a, struct backup_row *r, char **ret_error)
+{
+	for (unsigned tries = 1;; tries++) {
+		/* The restore insists on the bytes that were judged here. */
+		int e = backup_verify(r->path, r->sha256[0] ? r->sha256 : NULL, &a->job.cancelled,
+				      r->sha256, ret_error);
+
+		if (!may_pass(e) || tries == TRIES_MAX)
+			return e;
+		free(*ret_error);
+		*ret_error = NULL;
+		usleep(PAUSE_USEC);
+	}
+}
+
 static void
 choose_backup_work(struct job *j)
 {
@@ -100,9 +128,7 @@ choose_backup_work(struct job *j)
 	for (a->chosen = 0; a->chosen < a->n_rows; a->chosen++) {
 		struct backup_row *r = &a->rows[a->chosen];
 		char *error = NULL;
-		/* The restore insists on the bytes that were judged here. */
-		int e = backup_verify(r->path, r->sha256[0] ? r->sha256 : NULL, &a->job.cancelled,
-				      r->sha256, &error);
+		int e = verify_with_patience(a, r, &error);
 
 		if (e == 0) {
 			a->any_verified = true;
