@@ -363,7 +363,11 @@ on_store_state(void *arg, const char *problem)
 			"READ-ONLY: %s; nothing is decided or started until it can be written down",
 			problem);
 	else
-		log_event(LOG_KIND_WRITABLE, LOG_NOTICE, NULL, "the store can be written again");
+		log_event(LOG_KIND_WRITABLE, LOG_NOTICE, NULL,
+			  "the store can be written again; %u samples of that time were not kept",
+			  d->unkept);
+	if (!problem)
+		d->unkept = 0;
 	daemon_status_line(d);
 }
 

@@ -88,6 +88,7 @@ struct daemon {
 	bool pumping, stopping, reloading, reload_again;
 	struct asked *asked;
 	uint64_t next_token;
+	unsigned unkept; /* samples that were not kept since the store failed */
 	struct {
 		usec_t since;
 		unsigned n;

@@ -11,6 +11,10 @@
 #include "common/util.h"
 #include "daemon/daemon.h"
 
+/* Samples wait for a disk that fails for so long only; after a crash the rest would count as
+ * unobserved. */
+enum { WAITING_MAX = 4096 };
+
 /* The rest of a step, held back until its batch is on disk. */
 struct released {
 	struct daemon *daemon;
@@ -362,6 +366,50 @@ hold_back(struct daemon *d, const struct effects *fx)
 	return r;
 }
 
+static bool
+only_observes(const struct effects *fx)
+{
+	for (unsigned i = 0; i < fx->n; i++)
+		if (fx->v[i].kind != EF_PERSIST_SAMPLE &&
+		    (fx->v[i].kind != EF_NOTE || fx->v[i].u.note.kind != NOTE_SAMPLE))
+			return false;
+	return true;
+}
+
+/* A disk that is full for days must not cost the machine's memory, too. */
+static bool
+too_many_wait(struct daemon *d)
+{
+	if (store_waiting(d->store) < WAITING_MAX)
+		return false;
+	if (d->unkept++ == 0)
+		log_event(LOG_KIND_STORE_ERROR, LOG_CRIT, NULL,
+			  "READ-ONLY for long: samples count, but from now on they are not kept; "
+			  "decisions still wait for the disk");
+	return true;
+}
+
+/* What needs somebody is said at once: it would be silent for as long as the disk fails. */
+static void
+tell_waiting(struct daemon *d, const struct effects *fx)
+{
+	for (unsigned i = 0; i < fx->n; i++) {
+		const struct effect *f = &fx->v[i];
+		const struct target *t = target_of(d, f);
+		struct log_fields fields = {
+			.service = t->service,
+			.environment = t->environment,
+			.deployment = f->deployment ? f->deployment->id : NULL,
+			.tag = f->deployment ? f->deployment->tag : NULL,
+		};
+
+		if (f->kind == EF_NOTE && f->u.note.level == LEVEL_CRITICAL)
+			log_event(LOG_KIND_STORE_ERROR, LOG_CRIT, &fields,
+				  "READ-ONLY, waits for the disk: %s: %s",
+				  note_kind_name(f->u.note.kind), f->u.note.text);
+	}
+}
+
 void
 effects_apply(struct daemon *d, const struct effects *fx)
 {
@@ -375,6 +423,11 @@ effects_apply(struct daemon *d, const struct effects *fx)
 		for (unsigned i = 0; i < fx->n; i++)
 			carry_out(d, &fx->v[i], fx->v[i].deployment);
 		return;
+	}
+	if (store_failed(d->store)) {
+		if (only_observes(fx) && too_many_wait(d))
+			return;
+		tell_waiting(d, fx);
 	}
 	b = batch_new(&pair);
 	for (unsigned i = 0; i < fx->n; i++)

@@ -90,6 +90,7 @@ report(struct store *s, struct work *w)
 {
 	switch (w->kind) {
 	case WORK_COMMIT:
+		s->n_waiting--;
 		if (w->done)
 			w->done(w->arg);
 		break;
@@ -416,6 +417,12 @@ store_failed(const struct store *s)
 	return s->shown[0] ? s->shown : NULL;
 }
 
+unsigned
+store_waiting(const struct store *s)
+{
+	return s->n_waiting;
+}
+
 void
 store_on_state(struct store *s, void (*fn)(void *arg, const char *problem), void *arg)
 {
@@ -456,5 +463,6 @@ store_commit(struct store *s, struct batch *b, void (*done)(void *arg), void *ar
 	w->batch = b;
 	w->done = done;
 	w->arg = arg;
+	s->n_waiting++;
 	store_enqueue(s, w);
 }

@@ -42,6 +42,8 @@ int store_open(struct event_base *base, const char *path, struct store **ret, ch
 void store_close(struct store *s);
 /* NULL while all is well, else why commits cannot be made now. */
 const char *store_failed(const struct store *s);
+/* How many batches were handed over and are not reported as done. */
+unsigned store_waiting(const struct store *s);
 /* Calls fn on the loop when that changes; problem is NULL when all is well again. */
 void store_on_state(struct store *s, void (*fn)(void *arg, const char *problem), void *arg);
 

@@ -121,6 +121,7 @@ struct store {
 	int fd; /* eventfd: something is finished */
 	struct event *ev;
 	char shown[PROBLEM_MAX]; /* copy of problem */
+	unsigned n_waiting;
 	void (*on_state)(void *arg, const char *problem);
 	void *on_state_arg;
 };

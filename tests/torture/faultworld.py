@@ -133,19 +133,23 @@ class World:
         hook.write_text(HOOK.format(root=self.root))
         hook.chmod(0o755)
         self.daemon = Shimmed(self.folder / "d", self.page)
-        url = f"http://guarded.test:{application.server_port}"
-        self.daemon.configure("web", harness.service(
-            self.root, harness.environment("production", url, **{
-                **KEYS, "Deploy": str(hook), "Rollback": f"{hook} %b", "MetricsURL": f"{url}/metrics"}),
-            harness.phases(("critical", {"sick": "20s", "well": "800ms"}[self.plan], "50ms")), harness.METRICS,
-            harness.section("Check plugin", {"Type": "exec", "Command": "/bin/true", "Infrastructure": "yes"})))
+        self.hook = hook
+        self.configure(f"http://guarded.test:{application.server_port}", "50ms",
+                       {"sick": "20s", "well": "800ms"}[self.plan])
         self.ids, self.unsure = [], False    # acknowledged, newest last; one that may have been made
         self.ended = []                      # (status, last lines) of a daemon that ended
         self.refused, self.states = [], []   # what an operator was told; ends on the way
         self.read_only = self.reloaded = self.lifted = self.manual = False
         self.slowest, self.cpu_used, self.cpu_from, self.since = 0.0, None, None, None
-        self.fds = 0
+        self.fds, self.deadline, self.hold_until = 0, DEADLINE, ""
         self.application, self.asked_from, self.asked = application, None, None
+
+    def configure(self, url, interval, watch):
+        self.daemon.configure("web", harness.service(
+            self.root, harness.environment("production", url, **{
+                **KEYS, "Deploy": str(self.hook), "Rollback": f"{self.hook} %b", "MetricsURL": f"{url}/metrics"}),
+            harness.phases(("critical", watch, interval)), harness.METRICS,
+            harness.section("Check plugin", {"Type": "exec", "Command": "/bin/true", "Infrastructure": "yes"})))
 
     def reached(self):
         """Has what is to fail been called?"""
@@ -256,10 +260,10 @@ class World:
 
     def run(self):
         self.daemon.start()
-        deadline = time.monotonic() + DEADLINE * PATIENCE
+        deadline = time.monotonic() + self.deadline * PATIENCE
         while not self.turn():
             if time.monotonic() > deadline:
-                raise Failure(f"no end after {DEADLINE * PATIENCE:g} s: {self.states}, told {self.refused[-2:]}")
+                raise Failure(f"no end after {self.deadline * PATIENCE:g} s: {self.states}, told {self.refused[-2:]}")
             time.sleep(0.03)
         self.fds = self.daemon.descriptors()
         self.lift()
@@ -335,7 +339,7 @@ class World:
         for status, tail in self.ended:
             if status <= 0:
                 raise Failure(f"it ended by a signal or as if all were well: {status}\n{tail}")
-            if status == 78:
+            if status == 78 and self.fault.error != "EACCES":
                 raise Failure(f"it ended for good, as if the configuration were wrong\n{tail}")
         if self.visible() and not self.said():
             raise Failure(f"{self.fault.error} is not said anywhere: ends {self.states}, "
@@ -361,7 +365,7 @@ class World:
 class FullDisk(World):
     """The state folder on a file system of its own, of a few MB, that is full from a moment on."""
 
-    MOMENTS = ("start", "second start", "queued", "deploying", "watching", "rolling-back")
+    MOMENTS = ("start", "second start", "queued", "deploying", "watching", "watching long", "rolling-back")
     SIZE = 6 << 20
 
     def __init__(self, folder, application, fault):
@@ -386,6 +390,9 @@ class FullDisk(World):
         self.ballast.unlink(missing_ok=True)
 
     def run(self):
+        if self.moment == "watching long":
+            self.run_long()
+            return
         if self.moment == "second start":
             self.daemon.start()
             harness.wait_for(self.daemon.answers, "dhashd answers")
@@ -394,10 +401,34 @@ class FullDisk(World):
             self.fill()
         super().run()
 
+    def run_long(self):
+        """Until so many samples wait that no more are kept, which takes a fast service and a daemon in haste."""
+        service = harness.Service(self.folder)
+        try:
+            self.configure(service.url, "4ms", "30s")
+            self.hold_until, self.deadline = "READ-ONLY for long", 150
+            super().run()
+        finally:
+            service.end()
+        if not self.lifted or "samples of that time were not kept" not in self.daemon.log():
+            raise Failure("so many samples wait, and nothing is said of it")
+
+    def watch_fault(self):
+        if self.hold_until and self.hold_until not in self.daemon.log():
+            return
+        super().watch_fault()
+
+    def verdict(self):
+        self.asked = None if self.moment == "watching long" else self.asked
+        if self.moment == "watching" and self.plan == "sick" and \
+                "READ-ONLY, waits for the disk: decision: " not in self.daemon.log():
+            raise Failure("a release is broken, the disk is full, and nobody is told of the first")
+        return super().verdict()
+
     def operate(self, env):
         order = ("queued", "gates", "backup", "deploying", "settling", "watching", "rolling-back")
         at = env["deployment"]["state"].split(".")[0] if env["deployment"] else ""
-        if not self.filled and at and (at not in order or order.index(at) >= order.index(self.moment)):
+        if not self.filled and at and (at not in order or order.index(at) >= order.index(self.moment.split()[0])):
             self.fill()
         super().operate(env)
 
