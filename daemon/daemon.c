@@ -366,7 +366,9 @@ on_store_state(void *arg, const char *problem)
 		log_event(LOG_KIND_WRITABLE, LOG_NOTICE, NULL,
 			  "the store can be written again; %u samples of that time were not kept",
 			  d->unkept);
-	if (!problem)
+	if (problem)
+		effects_tell_waiting(d);
+	else
 		d->unkept = 0;
 	daemon_status_line(d);
 }

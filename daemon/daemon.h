@@ -88,6 +88,7 @@ struct daemon {
 	bool pumping, stopping, reloading, reload_again;
 	struct asked *asked;
 	uint64_t next_token;
+	struct released *waiting, *newest_waiting; /* steps whose batch is not on disk yet */
 	unsigned unkept; /* samples that were not kept since the store failed */
 	struct {
 		usec_t since;
@@ -116,6 +117,9 @@ struct gate_hooks daemon_gate_hooks(const struct daemon *d, const char *deployme
 void effects_apply(struct daemon *d, const struct effects *fx);
 /* Writes the incident report, from what the store has. */
 void effects_report(struct daemon *d, const char *id);
+/* The store fails: says at once what critical notes wait for it.  They would be silent for as long
+ * as the disk fails. */
+void effects_tell_waiting(struct daemon *d);
 
 /* act.c, act_backup.c, act_choose.c, act_release.c */
 void act_backup(struct target *t, const struct deployment *d, unsigned attempt, bool emergency);

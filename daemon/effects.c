@@ -17,6 +17,8 @@ enum { WAITING_MAX = 4096 };
 
 /* The rest of a step, held back until its batch is on disk. */
 struct released {
+	struct released *next; /* of those that wait, the oldest first */
+	bool told;             /* of its critical notes, while it waits for a disk that fails */
 	struct daemon *daemon;
 	struct deployment *deployment; /* owned copy; NULL = none */
 	unsigned n;
@@ -327,6 +329,7 @@ on_committed(void *arg)
 	struct released *r = arg;
 
 	begin_sessions(r);
+	r->daemon->waiting = r->next; /* batches are reported in their order */
 	for (unsigned i = 0; i < r->n && !r->daemon->stopping; i++)
 		carry_out(r->daemon, &r->v[i], r->v[i].deployment);
 	if (r->daemon->ctl)
@@ -389,13 +392,23 @@ too_many_wait(struct daemon *d)
 	return true;
 }
 
-/* What needs somebody is said at once: it would be silent for as long as the disk fails. */
 static void
-tell_waiting(struct daemon *d, const struct effects *fx)
+wait_for_commit(struct daemon *d, struct released *r)
 {
-	for (unsigned i = 0; i < fx->n; i++) {
-		const struct effect *f = &fx->v[i];
-		const struct target *t = target_of(d, f);
+	if (d->waiting)
+		d->newest_waiting->next = r;
+	else
+		d->waiting = r;
+	d->newest_waiting = r;
+}
+
+static void
+tell_waiting(struct released *r)
+{
+	r->told = true;
+	for (unsigned i = 0; i < r->n; i++) {
+		const struct effect *f = &r->v[i];
+		const struct target *t = target_of(r->daemon, f);
 		struct log_fields fields = {
 			.service = t->service,
 			.environment = t->environment,
@@ -411,9 +424,18 @@ tell_waiting(struct daemon *d, const struct effects *fx)
 }
 
 void
+effects_tell_waiting(struct daemon *d)
+{
+	for (struct released *r = d->waiting; r; r = r->next)
+		if (!r->told)
+			tell_waiting(r);
+}
+
+void
 effects_apply(struct daemon *d, const struct effects *fx)
 {
 	struct store_clock pair = clock_pair(&d->clock);
+	struct released *r;
 	bool any = false;
 	struct batch *b;
 
@@ -424,13 +446,14 @@ effects_apply(struct daemon *d, const struct effects *fx)
 			carry_out(d, &fx->v[i], fx->v[i].deployment);
 		return;
 	}
-	if (store_failed(d->store)) {
-		if (only_observes(fx) && too_many_wait(d))
-			return;
-		tell_waiting(d, fx);
-	}
+	if (store_failed(d->store) && only_observes(fx) && too_many_wait(d))
+		return;
 	b = batch_new(&pair);
 	for (unsigned i = 0; i < fx->n; i++)
 		batch_effect(b, d, &fx->v[i], pair.wall);
-	store_commit(d->store, b, on_committed, hold_back(d, fx));
+	r = hold_back(d, fx);
+	wait_for_commit(d, r);
+	store_commit(d->store, b, on_committed, r);
+	if (store_failed(d->store))
+		tell_waiting(r);
 }
