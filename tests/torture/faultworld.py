@@ -186,12 +186,12 @@ class World:
 
     def ask(self, method, path, body=None):
         """None where there is no answer, which only a fault excuses."""
-        began = time.monotonic()
+        began, patience = time.monotonic(), ANSWER_MAX if self.ok_now() else FAULT_PATIENCE
         try:
-            return self.daemon.api(method, path, body, timeout=ANSWER_MAX if self.ok_now() else FAULT_PATIENCE)
+            return self.daemon.api(method, path, body, timeout=patience)
         except (OSError, ValueError):
             # An act waits for the disk of the machine, which others use, too.
-            if method == "GET" and self.ok_now() and self.daemon.process.running() and self.daemon.socket.exists() and \
+            if method == "GET" and patience == ANSWER_MAX and self.daemon.process.running() and self.daemon.socket.exists() and \
                     time.monotonic() - began >= ANSWER_MAX * PATIENCE:
                 raise Failure(f"no answer to {method} {path} within {ANSWER_MAX * PATIENCE:g} s")
             return None
@@ -199,8 +199,8 @@ class World:
             self.slowest = max(self.slowest, time.monotonic() - began)
 
     def ok_now(self):
-        """Nothing fails, and what failed is over for a while."""
-        return not self.reached() or (self.lifted and time.monotonic() > self.since + HOLD + 2)
+        """What was to fail has, and that is over for a while: before, an answer may be what is lost."""
+        return not self.fault or (self.lifted and time.monotonic() > self.since + HOLD + 2)
 
     def operate(self, env):
         found = env["deployment"]
@@ -223,7 +223,7 @@ class World:
         answer = self.ask("POST", "/v1/deployments", {"environment": "production", "tag": self.tag()})
         if answer and answer[0] == 202:
             self.ids.append(answer[1]["id"])
-        elif answer:
+        elif answer and answer[1]["error"]["kind"] != "busy":  # with the one whose answer was lost
             self.refused.append(answer[1]["error"]["message"])
         else:
             self.unsure = True
