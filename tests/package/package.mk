@@ -8,7 +8,7 @@ package-deps:
 deb: package-deps
 	@DHASH_BUILD=$(abspath $(BUILD)) tests/package/build $(VERSION)
 
-check-package: deb $(BUILD)/tests/lib/sampled
+check-package: deb all demo-tools
 	@DHASH_BUILD=$(abspath $(BUILD)) tests/package/run || { \
 		[ $$? = 77 ] && [ -z "$$CI" ] && \
 		echo '*** PACKAGE TESTS SKIPPED: they need root; run make check-package as root ***'; }
