@@ -242,7 +242,8 @@ prefix_error(const char *expression, size_t n)
 size_t
 pattern_bad_column(const char *expression)
 {
-	size_t n = strlen(expression), column = 1;
+	/* Longer ones are too large for certain, and this is quadratic. */
+	size_t n = strnlen(expression, 2 * NODES_MAX), column = 1;
 	int error = prefix_error(expression, n);
 
 	while (n > 0 && prefix_error(expression, n - 1) == error)

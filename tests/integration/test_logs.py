@@ -193,6 +193,7 @@ def test_grep(story):
     for bad, column in (("a(b", 2), ("(a|[b", 4), ("äö[", 3), ("a\\pL", 3)):
         said = story.logs("--grep", bad, code=2).stderr
         assert f'"{bad}" is no expression: column {column}:' in said
+    assert "column 33: too many (" in story.logs("--grep", "(" * 100_000, code=2).stderr
 
 
 def test_env_and_service(story):
