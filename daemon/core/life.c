@@ -321,6 +321,14 @@ answer_target(struct step *st)
 	life_take(st, ok ? TR_OK : TR_FAILED, st->event->u.done.text);
 }
 
+/* Each hook's trouble is news: one of an earlier hook that is still open would swallow it. */
+static void
+alert_hook(struct step *st, const char *text)
+{
+	alert(st, CAUSE_HOOK, LEVEL_NONE, "another hook's end matters now");
+	alert(st, CAUSE_HOOK, LEVEL_CRITICAL, text);
+}
+
 static void
 answer_hook(struct step *st)
 {
@@ -338,7 +346,7 @@ answer_hook(struct step *st)
 	note(st, NOTE_HOOK, outcome == HOOK_OK ? LEVEL_NONE : LEVEL_CRITICAL, _RULE_MAX, "%s",
 	     text);
 	if (outcome != HOOK_OK)
-		alert(st, CAUSE_HOOK, LEVEL_CRITICAL, text);
+		alert_hook(st, text);
 	/* A failed deploy is rolled back by itself, once; unless an operator has asked already. */
 	if (d->state == DS_DEPLOYING && outcome == HOOK_FAILED && !life_undone(d))
 		life_decide_rollback(st, true, &no_evidence, text);
@@ -439,7 +447,7 @@ hook_lost(struct step *st)
 	const char *text = "the hook runner gave no answer long after the hook's deadline";
 
 	emit(st, EF_CANCEL);
-	alert(st, CAUSE_HOOK, LEVEL_CRITICAL, text);
+	alert_hook(st, text);
 	life_take(st, TR_UNKNOWN, text);
 }
 

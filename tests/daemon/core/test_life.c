@@ -72,6 +72,28 @@ START_TEST(an_unknown_end_is_judged_by_health)
 }
 END_TEST
 
+/* Both ends are unknown: somebody is told of each, though the first is still open. */
+START_TEST(each_unknown_end_is_told)
+{
+	deploy("deploy-1", false);
+	run(SEC_, DS_GATES);
+	done(EV_GATES, true);
+	done(EV_BACKUP, true);
+	hook(HOOK_UNKNOWN);
+	rollback();
+	done(EV_BACKUP, true);
+	done(EV_TARGET, true);
+	ck_assert_int_eq(seen.d.state, DS_RB_RUNNING);
+	ck_assert_uint_eq(seen.criticals, 1);
+	hook(HOOK_UNKNOWN);
+	ck_assert_int_eq(seen.d.state, DS_VERIFYING);
+	ck_assert_uint_eq(seen.criticals, 2);
+	ck_assert_uint_eq(seen.resolved, 1);
+	run(MIN_, DS_ROLLED_BACK);
+	ck_assert_uint_eq(seen.resolved, 2);
+}
+END_TEST
+
 START_TEST(gates_and_backup_can_refuse)
 {
 	deploy("deploy-1", false);
@@ -327,6 +349,7 @@ main(void)
 		a_reload_does_not_touch_the_live_one,
 		a_failed_deploy_hook_is_rolled_back_once,
 		an_unknown_end_is_judged_by_health,
+		each_unknown_end_is_told,
 		gates_and_backup_can_refuse,
 		late_answers_are_dropped,
 		abort_only_before_anything_changed,
