@@ -53,7 +53,7 @@ class Watch:
 
     def begin(self):
         """Until T+0."""
-        self.daemon.wait_state(self.id, "settling")
+        self.daemon.wait_state(self.id, "settling", timeout=60)
         self.clock.run(31)
         self.find_zero()
         return self
@@ -399,7 +399,7 @@ def test_an_upgrade_in_each_state(daemon, clock, app, site, state):
     if state == "gates":
         app.gate = threading.Event()
     if state == "backup":
-        (site.root / "app/ballast").write_bytes(os.urandom(100_000_000))
+        (site.root / "app/ballast").write_bytes(os.urandom(40_000_000))
     if state == "deploying":
         site.hold("deploy")
     if rolls_back:
