@@ -54,6 +54,9 @@ conf_error_passes(struct conf_errors *errors, int error)
 	errors->passing |= error == EMFILE || error == ENFILE || error == ENOMEM || error == EIO;
 }
 
+/* Of one file.  Each is compared with all the others, more than once, while the loop waits. */
+enum { ENTRIES_MAX = 2000 };
+
 struct reader {
 	struct conf_file *file;
 	struct conf_errors *errors;
@@ -171,6 +174,11 @@ on_line(char *out, int size, void *arg)
 
 	if (*r->rest == '\0')
 		return NULL;
+	if (r->file->n > ENTRIES_MAX) {
+		conf_error_add(r->errors, r->file->path, r->line,
+			       "more than %d keys and sections in one file", ENTRIES_MAX);
+		return NULL;
+	}
 	end = strchrnul(r->rest, '\n');
 	r->line++;
 	text = trimmed(r->rest, end);

@@ -256,6 +256,20 @@ START_TEST(odd_blanks_hide_no_line)
 }
 END_TEST
 
+/* Reading takes time with the square of their number: a reload must not stop the loop. */
+START_TEST(too_many_keys)
+{
+	char *text = xmalloc(100000), *p = text;
+
+	for (unsigned i = 0; i < 2100; i++)
+		p += sprintf(p, "[s%u]\n", i);
+	put("dhashd.conf", text);
+	free(text);
+	ck_assert_int_lt(load(GOOD), 0);
+	ck_assert(complains("dhashd.conf", 2001, "more than 2000 keys and sections in one file"));
+}
+END_TEST
+
 START_TEST(bad_files)
 {
 	put("services.d/bad name.conf", GOOD);
@@ -482,6 +496,7 @@ main(void)
 	tcase_add_test(t, values_are_kept_whole);
 	tcase_add_test(t, indented_lines_and_comments);
 	tcase_add_test(t, odd_blanks_hide_no_line);
+	tcase_add_test(t, too_many_keys);
 	tcase_add_test(t, bad_files);
 	tcase_add_test(t, a_nul_byte_has_its_line);
 	tcase_add_test(t, fragments_in_order);
