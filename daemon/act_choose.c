@@ -30,16 +30,50 @@ choose_answer(struct act *a, bool ok, const char *path, bool verified, const cha
 	act_free(a);
 }
 
+/* What is wrong with the file stays wrong; no descriptor, or a disk that hiccups, may pass. */
+static bool
+may_pass(int error)
+{
+	return error == -EMFILE || error == -ENFILE || error == -EIO || error == -ENOMEM;
+}
+
+/* What is in place is noted before anything changes: without a note nothing has. */
+static int
+release_before(struct act *a)
+{
+	size_t len;
+	int r;
+
+	for (unsigned tries = 1;; tries++) {
+		r = file_read(AT_FDCWD, a->note_path, 256, &a->file, &len);
+		if (!may_pass(r) || tries == TRIES_MAX)
+			break;
+		usleep(PAUSE_USEC);
+	}
+	if (r != -ENOENT)
+		return r;
+	if (!a->d.previous_tag[0] && engine_current(act_releases(a->conf), &a->file) == 0 &&
+	    !streq(a->file, a->d.tag))
+		return 0;
+	free(a->file);
+	a->file = xstrdup(a->d.previous_tag);
+	return 0;
+}
+
 static void
 choose_release_work(struct job *j)
 {
 	struct act *a = (struct act *)j;
-	size_t len;
 
 	if (a->d.rollback_to[0])
 		a->file = xstrdup(a->d.rollback_to);
-	else if (file_read(AT_FDCWD, a->note_path, 256, &a->file, &len) < 0)
-		a->file = xstrdup(a->d.previous_tag);
+	else
+		a->result = release_before(a);
+	if (a->result < 0) {
+		a->error = xasprintf("cannot read which release was in place from %s: %s",
+				     a->note_path, strerror(-a->result));
+		return;
+	}
 	a->file[strcspn(a->file, "\n")] = '\0';
 	if (tag_valid(a->file))
 		a->result = engine_check(act_releases(a->conf), a->file, &a->error);
@@ -52,7 +86,7 @@ choose_release_done(struct job *j)
 	char text[TEXT_MAX_LEN], path[PATH_MAX_LEN];
 
 	a->in_worker = false;
-	if (!tag_valid(a->file)) {
+	if (a->result == 0 && !tag_valid(a->file)) {
 		choose_answer(a, false, "", false,
 			      "there was no release before this one: name one with dhash rollback "
 			      "--to TAG");
@@ -93,13 +127,6 @@ candidates(struct act *a, const struct backup_row *rows, size_t n)
 	/* A file that dhashd did not make is judged by its sidecar alone. */
 	if (a->d.rollback_file[0] && a->n_rows == 0)
 		str_copy(a->rows[a->n_rows++].path, PATH_MAX_LEN, a->d.rollback_file);
-}
-
-/* What is wrong with the file stays wrong; no descriptor, or a disk that hiccups, may pass. */
-static bool
-may_pass(int error)
-{
-	return error == -EMFILE || error == -ENFILE || error == -EIO || error == -ENOMEM;
 }
 
 /* A rollback must not fail for want of a descriptor in one moment.  Choosing has a deadline of its

@@ -97,8 +97,8 @@ note_previous(struct act *a)
 	int r = file_read(AT_FDCWD, a->note_path, 256, &tag, &len);
 
 	free(tag);
-	if (r == 0)
-		return 0;
+	if (r != -ENOENT)
+		return r; /* one that cannot be read may be right: it is not written over */
 	tag = NULL;
 	r = engine_current(act_releases(a->conf), &tag);
 	if (r < 0 && r != -ENOENT)
