@@ -21,8 +21,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integratio
 from harness import BUILD, ENDED, PATIENCE, UnixConnection, environment, phases, service
 
 SHORT, LONG = (("critical", "100ms", "20ms"),), (("critical", "60s", "20ms"),)
-# Where a runner is killed a release may never have come, and be watched to the end.
+# Where a runner is killed a release may never have come, or never have gone, and is watched to the end.
 RUNNER = (("critical", "2s", "20ms"),)
+RUNNER_KEYS = {"VerifyTimeout": "3s"}
 TEMPORARY = re.compile(r"\.tmp-|\.partial|\.reserved$|^\.(?!dhash-release$)")
 KEYS = {"Settle": "40ms", "Recheck": "20ms", "Timeout": "10s", "VerifyInterval": "20ms",
         "VerifyTimeout": "30s", "PostWatch": "60ms", "PostInterval": "20ms",
@@ -153,21 +154,22 @@ class World:
         with tarfile.open(self.site / f"app-{tag}.tar.gz", "w:gz") as tar:
             tar.add(source, ".")
 
-    def configure(self, scenario, watch):
+    def configure(self, scenario, watch, **more):
         text = service(self.site, environment("production", self.sick.url, **{
-            "Deploy": None, "Rollback": None, **scenario.keys(self.site)}), phases(*watch))
+            "Deploy": None, "Rollback": None, **scenario.keys(self.site), **more}), phases(*watch))
         (self.conf / "services.d/dhash.conf").write_text(text)
 
     def keep_template(self, name):
         shutil.copytree(self.root, self.folder / name, symlinks=True)
 
     def reset(self, name, slow=False, watch=None):
+        """Back to the template; `watch` in place of its own where runners are killed."""
         shutil.rmtree(self.root, ignore_errors=True)
         shutil.copytree(self.folder / name, self.root, symlinks=True)
         if slow:
             (self.site / "slow").touch()
         if watch:
-            self.configure(SCENARIOS[name], watch)
+            self.configure(SCENARIOS[name], watch, **RUNNER_KEYS)
         self.sick.serve(self.site / "app/release")
 
     def ledger_lines(self):
