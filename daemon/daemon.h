@@ -5,8 +5,8 @@
 /*
  * The daemon owns everything: it pumps events into the core, commits what the core wants kept, and
  * carries out the other effects once that is on disk.  Its own files share these structs: daemon.c
- * (life and pump), effects.c (effects), act*.c (gates, backup, target, deploy, rollback),
- * request*.c (operators), status.c (views).
+ * (life and pump), start.c (start), effects.c (effects), act*.c (gates, backup, target, deploy,
+ * rollback), request*.c (operators), status.c (views).
  */
 
 #include <event2/event.h>
@@ -103,6 +103,8 @@ int daemon_run(const struct daemon_options *options);
 /* Hands an event to the core: now when outside of it, else after the present one.  Everything in it
  * is copied; now and wall are filled in. */
 void daemon_post(struct daemon *d, const struct core_event *e);
+/* The same without a queue: for the start, when nothing else is under way. */
+void daemon_step(struct daemon *d, struct core_event *e);
 struct target *daemon_find(const struct daemon *d, const char *service, const char *environment);
 /* The configuration that counts for a target now: the frozen one while a deployment is live. */
 const struct conf_env *target_conf(const struct target *t);
@@ -112,6 +114,13 @@ void target_thaw(struct target *t);
 void daemon_status_line(struct daemon *d);
 /* How the gates ask about hooks; deployment is borrowed, NULL where there is none yet. */
 struct gate_hooks daemon_gate_hooks(const struct daemon *d, const char *deployment);
+
+/* start.c */
+#define log_start_failed(...) log_event(LOG_KIND_START_FAILED, LOG_CRIT, NULL, __VA_ARGS__)
+/* Everything but the loop itself.  0 or -errno; what went wrong has been logged, and exit_status
+ * says whether another start could do better. */
+int daemon_load(struct daemon *d);
+char *daemon_find_runner(void); /* a new string */
 
 /* effects.c */
 void effects_apply(struct daemon *d, const struct effects *fx);

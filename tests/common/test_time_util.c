@@ -280,6 +280,7 @@ main(void)
 	SRunner *r;
 	int failed;
 
+	tcase_set_timeout(t, 60);
 	tcase_add_test(t, spans_are_read_as_systemd_reads_them);
 	tcase_add_test(t, what_is_no_span_is_refused_and_leaves_the_result_alone);
 	tcase_add_test(t, spans_for_people_have_two_units_at_most);

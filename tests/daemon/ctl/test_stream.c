@@ -295,14 +295,14 @@ START_TEST(slow_reader_of_history)
 {
 	struct reader r;
 
-	limits.stall_ms = 300;
+	limits.stall_ms = 1500;
 	set_limits(&f, &limits);
 	f.event_bytes = 1000;
 	add_events(600);
 	open_stream(&r, "");
 	for (int64_t i = 50; i <= 600; i += 50) {
 		expect_up_to(&r, i);
-		usleep(30000); /* in all longer than a stall may last */
+		usleep(150000); /* in all longer than a stall may last */
 	}
 	ck_assert_int_eq(next_event(&r), END);
 	close(r.fd);
