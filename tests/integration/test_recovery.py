@@ -65,14 +65,14 @@ def test_running_hook_is_attached_to_again(daemon, site, sample, step, state, ho
     assert len(site.calls(step, "start")) == len(site.calls(step, "end")) == 1
 
 
-def runner_of(deployment):
-    """The process of dhash-hook that works for this deployment."""
+def runner_of(daemon, deployment):
+    """The process of dhash-hook that works for this deployment of this daemon: ids are the same everywhere."""
     for process in pathlib.Path("/proc").glob("[0-9]*"):
         try:
             words = (process / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if words[0].endswith(b"dhash-hook") and any(deployment.encode() in w for w in words[1:]):
+        if words[0].endswith(b"dhash-hook") and any(os.fsencode(daemon.session(deployment)) in w for w in words[1:]):
             return int(process.name)
     raise AssertionError(f"no dhash-hook for {deployment}")
 
@@ -84,7 +84,7 @@ def test_killed_runner_is_an_unknown_end_judged_by_health(daemon, site, sample, 
     deployment = daemon.deploy("v1.0.0")
     wait_for(lambda: site.hook_running("deploy"), "the deploy hook runs")
     sample.control(health=health)
-    os.kill(runner_of(deployment), signal.SIGKILL)
+    os.kill(runner_of(daemon, deployment), signal.SIGKILL)
     wait_for(lambda: "it is not run again" in daemon.log(), "the unknown end is told")
     if health == "down":
         daemon.wait_state(deployment, "rolling-back.running", "verifying")
