@@ -206,6 +206,8 @@ class Run:
     def everything_ends(self, life):
         """Until the deployment has ended in this life; False: the life ended before."""
         asking, following = self.connect(life), self.connect(life)
+        # One that stands still before its exec() holds the old daemon's listening socket, too.
+        stood = bool(self.standing)
         self.let_go()
         try:
             if asking is None or following is None:
@@ -215,7 +217,7 @@ class Run:
             self.deploy(asking)
             return self.follow(following)
         except (OSError, http.client.HTTPException):
-            if not life.traced:
+            if not life.traced and not stood:
                 raise
             return False  # killed in the middle of an answer
         finally:
