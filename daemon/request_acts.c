@@ -146,9 +146,11 @@ on_dry_run(void *arg, const struct gates *g)
 static bool
 has_control(const char *s)
 {
-	while (*s && (unsigned char)*s >= 0x20 && *s != 0x7f)
-		s++;
-	return *s != '\0';
+	char *shown = str_escape(s);
+	bool r = !streq(shown, s);
+
+	free(shown);
+	return r;
 }
 
 void

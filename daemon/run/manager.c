@@ -195,6 +195,7 @@ wait_for_bus(struct manager *m)
 	int fd = sd_bus_get_fd(m->bus), events = sd_bus_get_events(m->bus);
 	uint64_t at = UINT64_MAX;
 	usec_t left, now;
+	bool watched;
 
 	if (m->io)
 		event_free(m->io);
@@ -203,14 +204,16 @@ wait_for_bus(struct manager *m)
 		(short)((events & POLLIN ? EV_READ : 0) | (events & POLLOUT ? EV_WRITE : 0)),
 		on_bus, m);
 	if (!m->io)
-		abort(); /* libevent has no memory: the program's policy */
-	event_add(m->io, NULL);
-	if (sd_bus_get_timeout(m->bus, &at) < 0 || at == UINT64_MAX) {
+		out_of_memory();
+	watched = event_add(m->io, NULL) == 0;
+	if ((sd_bus_get_timeout(m->bus, &at) < 0 || at == UINT64_MAX) && watched) {
 		event_del(m->timer);
 		return;
 	}
 	now = now_monotonic();
-	left = (usec_t)at > now ? (usec_t)at - now : 0;
+	left = at == UINT64_MAX ? USEC_PER_SEC : (usec_t)at > now ? (usec_t)at - now : 0;
+	if (!watched) /* the kernel has no watch left: looked at each second */
+		left = MIN(left, USEC_PER_SEC);
 	event_add(m->timer,
 		  &(struct timeval){.tv_sec = left / USEC_PER_SEC, .tv_usec = left % USEC_PER_SEC});
 }
@@ -315,7 +318,7 @@ manager_new(struct event_base *base)
 	m->base = base;
 	m->timer = event_new(base, -1, 0, on_bus, m);
 	if (!m->timer)
-		abort(); /* libevent has no memory: the program's policy */
+		out_of_memory();
 	return m;
 }
 

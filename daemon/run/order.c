@@ -76,16 +76,15 @@ hooks_folder(const char *state_dir, const char *deployment)
 
 /* --- what an order may say ---------------------------------------------------------------- */
 
-/* Goes into an environment and a log, for people to read. */
+/* Goes into an environment and a log, for people to read: nothing that one would have to escape. */
 static bool
 plain(const char *s, size_t max)
 {
-	if (strlen(s) >= max)
-		return false;
-	for (; *s; s++)
-		if ((unsigned char)*s < 0x20 || *s == 0x7f)
-			return false;
-	return true;
+	char *shown = str_escape(s);
+	bool same = streq(shown, s);
+
+	free(shown);
+	return same && strlen(s) < max;
 }
 
 static bool

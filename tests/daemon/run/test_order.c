@@ -126,6 +126,12 @@ static const struct {
 	{OFFSET(lead), "two words", true},
 	{OFFSET(lead), "two\nlines", false},
 	{OFFSET(lead), "\x1b[2J", false},
+	{OFFSET(lead), "J\xc3\xb6rg", true},
+	{OFFSET(lead),
+	 "a\xe2\x80\xae"
+	 "b",
+	 false}, /* a mark of text direction */
+	{OFFSET(lead), "a\xff", false},
 	{OFFSET(lead), "12345678901234567890123456789012345678901234567890123456789012345", false},
 	{OFFSET(backup), "", true},
 	{OFFSET(backup), "releases/v1", true},
@@ -151,8 +157,9 @@ START_TEST(forms)
 		struct order_file q;
 		char *again = NULL;
 
-		ck_assert_int_eq(order_write(&f, &o), 0);
-		ck_assert_int_eq(order_read(&f, &q, &again), values[_i].ok ? 0 : -EBADMSG);
+		/* What is not UTF-8 is not even written. */
+		if (order_write(&f, &o) == 0 || values[_i].ok)
+			ck_assert_int_eq(order_read(&f, &q, &again), values[_i].ok ? 0 : -EBADMSG);
 		if (values[_i].ok)
 			order_done(&q);
 		free(again);
