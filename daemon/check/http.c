@@ -281,7 +281,7 @@ asked(const struct http_job *j)
 	return curl_easy_getinfo(j->easy, CURLINFO_PRETRANSFER_TIME_T, &at) == CURLE_OK && at > 0;
 }
 
-/* No local port is left, or no address of that family: nobody was asked. */
+/* No local port is left, no address of that family, no memory of the kernel: nobody was asked. */
 static bool
 no_address(const struct http_job *j, CURLcode code)
 {
@@ -289,7 +289,7 @@ no_address(const struct http_job *j, CURLcode code)
 
 	return code == CURLE_COULDNT_CONNECT &&
 	       curl_easy_getinfo(j->easy, CURLINFO_OS_ERRNO, &os_error) == CURLE_OK &&
-	       os_error == EADDRNOTAVAIL;
+	       (os_error == EADDRNOTAVAIL || os_error == ENOBUFS || os_error == ENOMEM);
 }
 
 static enum http_failure

@@ -19,7 +19,7 @@ ERRORS = {
     "write": ["ENOSPC", "EIO", "EDQUOT"], "sync": ["EIO", "ENOSPC"], "rename": ["EIO", "ENOSPC"],
     "size": ["ENOSPC", "EIO"], "mkdir": ["ENOSPC", "EIO"], "unlink": ["EIO"], "stat": ["EIO", "EACCES"],
     "list": ["EMFILE", "EIO"], "process": ["EAGAIN", "ENOMEM"], "thread": ["EAGAIN"],
-    "socket": ["EMFILE", "ENFILE", "ENOBUFS"], "connect": ["EAGAIN", "EADDRNOTAVAIL"],
+    "socket": ["EMFILE", "ENFILE", "ENOBUFS"], "connect": ["EADDRNOTAVAIL", "ENOBUFS", "ENOMEM"],
     "accept": ["EMFILE", "ENFILE", "ENOBUFS", "ECONNABORTED"], "epoll": ["ENOMEM", "ENOSPC"],
     "resolve": list(EAI)}
 # What fails together for good, as it does in life.
