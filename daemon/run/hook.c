@@ -31,9 +31,13 @@ struct hook {
 	struct manager *manager; /* its runner is a unit; else NULL */
 	char *unit;              /* owned */
 	struct unit_job *starting, *stopping;
+	char *runner, *log; /* owned; of a child */
+	unsigned tries;
 	bool cancelled;
 	struct hook_result result; /* decided, and to be reported in the next turn of the loop */
 };
+
+enum { START_TRIES = 30 };
 
 static bool take_over(struct hook *h);
 static void on_try_again(evutil_socket_t fd, short what, void *arg);
@@ -48,6 +52,8 @@ hook_free(struct hook *h)
 	unit_job_forget(h->starting);
 	unit_job_forget(h->stopping);
 	free(h->unit);
+	free(h->runner);
+	free(h->log);
 	hook_files_done(&h->files);
 	free(h);
 }
@@ -291,46 +297,70 @@ spawn(const char *runner, const char *request, int log, pid_t *ret)
 	return -r;
 }
 
+/* *ret_what: the file that an error is about. */
 static int
-start_runner(struct hook *h, const char *runner, const struct hook_request *r)
+open_and_spawn(struct hook *h, const char **ret_what)
 {
-	int log, err = mkdir_p(h->files.folder, 0750);
+	int log = open(h->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0640), r;
 
-	if (err == 0)
-		err = request_write(&h->files, r);
-	if (err < 0) {
-		answer_text(h, HOOK_FAILED, "could not be started: %s: %s", h->files.request,
-			    err == -EINVAL ? "its command line or environment is not UTF-8"
-					   : strerror(-err));
-		return err;
-	}
-	log = open(r->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0640);
-	if (log < 0) {
-		err = -errno;
-		answer_text(h, HOOK_FAILED, "could not be started: %s: %s", r->log, strerror(-err));
-		return err;
-	}
-	err = spawn(runner, h->files.request, log, &h->child);
+	*ret_what = h->log;
+	if (log < 0)
+		return -errno;
+	*ret_what = h->runner;
+	r = spawn(h->runner, h->files.request, log, &h->child);
 	close(log);
-	if (err < 0) {
+	if (r < 0)
 		h->child = 0;
+	return r;
+}
+
+/*
+ * A machine that is short of processes, memory or descriptors just now: nothing has begun, so it is
+ * tried again, for half a minute.  Else a rollback would fail for the very load that a bad release
+ * makes.
+ */
+static void
+on_start(evutil_socket_t fd, short what, void *arg)
+{
+	struct hook *h = arg;
+	const char *file = NULL;
+	int r = h->cancelled ? -ECANCELED : open_and_spawn(h, &file);
+
+	if (r == 0)
+		on_try_again(-1, 0, h);
+	else if (r == -ECANCELED)
+		answer_text(h, HOOK_FAILED, "cancelled before it was started");
+	else if ((lacking(r) || r == -EAGAIN) && h->tries++ < START_TRIES)
+		watch(h, -1, on_start, USEC_PER_SEC);
+	else
 		answer_text(h, HOOK_FAILED,
-			    "could not be started: cannot run %s: %s; is dhashd installed whole?",
-			    runner, strerror(-err));
-	}
-	return err;
+			    "could not be started: %s: %s; is dhashd installed whole?", file,
+			    strerror(-r));
 }
 
 static void
 start_child(struct hook *h, const char *runner, const struct hook_request *r)
 {
 	char *why = NULL;
+	int err = hook_check(r->argv, r->directory, &why);
 
-	if (hook_check(r->argv, r->directory, &why) < 0)
+	if (err < 0) {
 		answer_text(h, HOOK_FAILED, "could not be run: %s", why);
-	else if (start_runner(h, runner, r) == 0)
-		on_try_again(-1, 0, h);
-	free(why);
+		free(why);
+		return;
+	}
+	err = mkdir_p(h->files.folder, 0750);
+	if (err == 0)
+		err = request_write(&h->files, r);
+	if (err < 0) {
+		answer_text(h, HOOK_FAILED, "could not be started: %s: %s", h->files.request,
+			    err == -EINVAL ? "its command line or environment is not UTF-8"
+					   : strerror(-err));
+		return;
+	}
+	h->runner = xstrdup(runner);
+	h->log = xstrdup(r->log);
+	on_start(-1, 0, h);
 }
 
 /*

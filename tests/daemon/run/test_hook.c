@@ -3,6 +3,9 @@
 
 #include "tests/daemon/run/fixture.h"
 
+#include <dlfcn.h>
+#include <spawn.h>
+
 #include <pwd.h>
 #include <sys/prctl.h>
 
@@ -429,6 +432,43 @@ START_TEST(output_of_the_limit_is_whole)
 }
 END_TEST
 
+/* A machine that is short of processes for a while. */
+static int spawn_error, spawn_failures;
+
+int
+posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *fa,
+	    const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
+{
+	int (*real)(pid_t *, const char *, const posix_spawn_file_actions_t *,
+		    const posix_spawnattr_t *, char *const *, char *const *) =
+		(__typeof__(real))dlsym(RTLD_NEXT, "posix_spawn");
+
+	if (spawn_failures > 0 && spawn_failures--)
+		return spawn_error;
+	return real(pid, path, fa, attr, argv, envp);
+}
+
+START_TEST(short_of_processes)
+{
+	char *const argv[] = {(char *)"/bin/true", NULL};
+	struct hook_request rq = request_for("t", argv);
+	struct answer a = {0};
+
+	spawn_error = EAGAIN;
+	spawn_failures = 2;
+	ck_assert_int_eq(ensure(&rq).outcome, HOOK_OK);
+	ck_assert_int_eq(spawn_failures, 0);
+	/* Told to stop meanwhile, it is not started any more. */
+	rq = request_for("u", argv);
+	spawn_failures = 1000;
+	hook_cancel(hook_ensure(base, &(struct hook_way){.runner = runner}, &rq, on_done, &a));
+	ck_assert_int_eq(await(&a).outcome, HOOK_FAILED);
+	assert_text(&a.r, "cancelled before it was started");
+	ck_assert(!exists("u.started"));
+	spawn_failures = 0;
+}
+END_TEST
+
 START_TEST(runner_trouble)
 {
 	char *const argv[] = {(char *)"/bin/true", NULL};
@@ -488,6 +528,7 @@ main(void)
 	tcase_add_test(t, refused);
 	tcase_add_test(t, exec_failures);
 	tcase_add_test(t, runner_trouble);
+	tcase_add_test(t, short_of_processes);
 	tcase_add_test(t, bad_requests);
 	suite_add_tcase(s, t);
 	t = tcase("surroundings");
