@@ -34,7 +34,8 @@ CLIENT_PKGS := libcurl jansson libsystemd
 TEST_PKGS := check
 
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla \
-	-Wpointer-arith -Wwrite-strings -Wundef -Wno-unused-parameter
+	-Wpointer-arith -Wwrite-strings -Wundef -Wno-unused-parameter \
+	-Wno-missing-field-initializers
 HARDEN := -fstack-protector-strong -fPIE
 OPT ?= -O2
 ifneq ($(SANITIZE),)

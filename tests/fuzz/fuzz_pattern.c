@@ -6,7 +6,7 @@
 
 #include <errno.h>
 
-#include "daemon/check/pattern.h"
+#include "common/pattern.h"
 #include "tests/fuzz/fuzz.h"
 
 int
@@ -16,8 +16,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	char *expression = feed_string(&f), *text = feed_string(&f);
 	char why[PATTERN_WHY_MAX] = "";
 	regex_t whole, part;
-	int r = pattern_compile(expression, true, &whole, why);
-	int r2 = pattern_compile(expression, false, &part, why);
+	int r = pattern_compile(expression, PATTERN_WHOLE, &whole, why);
+	int r2 = pattern_compile(expression, 0, &part, why);
 
 	INSIST(r == r2, "%d as a whole, %d as a part: %s", r, r2, expression);
 	INSIST(r == 0 || (r == -EINVAL && *why), "%d without a reason", r);
