@@ -163,6 +163,8 @@ open_store(struct daemon *d)
 				 path, note ? note : strerror(-r));
 	else
 		store_on_state(d->store, on_store_state, d);
+	if (r == -ENOTSUP)
+		d->exit_status = EX_CONFIG; /* nor would another start help */
 	free(note);
 	free(path);
 	return r;
