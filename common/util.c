@@ -73,6 +73,12 @@ xasprintf(const char *fmt, ...)
 	return s;
 }
 
+bool
+error_passes(int error)
+{
+	return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -EIO;
+}
+
 /* --- strings --- */
 
 bool

@@ -30,13 +30,6 @@ choose_answer(struct act *a, bool ok, const char *path, bool verified, const cha
 	act_free(a);
 }
 
-/* What is wrong with the file stays wrong; no descriptor, or a disk that hiccups, may pass. */
-static bool
-may_pass(int error)
-{
-	return error == -EMFILE || error == -ENFILE || error == -EIO || error == -ENOMEM;
-}
-
 /* What is in place is noted before anything changes: without a note nothing has. */
 static int
 release_before(struct act *a)
@@ -46,7 +39,7 @@ release_before(struct act *a)
 
 	for (unsigned tries = 1;; tries++) {
 		r = file_read(AT_FDCWD, a->note_path, 256, &a->file, &len);
-		if (!may_pass(r) || tries == TRIES_MAX)
+		if (!error_passes(r) || tries == TRIES_MAX)
 			break;
 		usleep(PAUSE_USEC);
 	}
@@ -58,6 +51,19 @@ release_before(struct act *a)
 	free(a->file);
 	a->file = xstrdup(a->d.previous_tag);
 	return 0;
+}
+
+static void
+check_release(struct act *a)
+{
+	for (unsigned tries = 1;; tries++) {
+		a->result = engine_check(act_releases(a->conf), a->file, &a->error);
+		if (!error_passes(a->result) || tries == TRIES_MAX)
+			return;
+		free(a->error);
+		a->error = NULL;
+		usleep(PAUSE_USEC);
+	}
 }
 
 static void
@@ -76,7 +82,7 @@ choose_release_work(struct job *j)
 	}
 	a->file[strcspn(a->file, "\n")] = '\0';
 	if (tag_valid(a->file))
-		a->result = engine_check(act_releases(a->conf), a->file, &a->error);
+		check_release(a);
 }
 
 static void
@@ -139,7 +145,7 @@ verify_with_patience(struct act *a, struct backup_row *r, char **ret_error)
 		int e = backup_verify(r->path, r->sha256[0] ? r->sha256 : NULL, &a->job.cancelled,
 				      r->sha256, ret_error);
 
-		if (!may_pass(e) || tries == TRIES_MAX)
+		if (!error_passes(e) || tries == TRIES_MAX)
 			return e;
 		free(*ret_error);
 		*ret_error = NULL;

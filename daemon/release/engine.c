@@ -57,7 +57,8 @@ engine_close(struct engine *e)
 		close(e->releases_fd);
 }
 
-/* -ENOENT: no such folder; -EBADMSG: not complete; else 0 with the artifact's digest. */
+/* -ENOENT: no such folder; -EBADMSG: not complete, and the folder is open; another error: neither
+ * can be told; else 0 with the artifact's digest. */
 static int
 release_read(const struct engine *e, const char *tag, int *ret_fd, char ret_sha256[DIGEST_HEX])
 {
@@ -69,6 +70,10 @@ release_read(const struct engine *e, const char *tag, int *ret_fd, char ret_sha2
 	if (r < 0)
 		return r;
 	r = marker_read(fd, tag, ret_sha256);
+	if (error_passes(r)) {
+		close(fd);
+		return r;
+	}
 	*ret_fd = fd;
 	return r == 0 ? 0 : -EBADMSG;
 }
@@ -252,7 +257,7 @@ already_there(const struct engine *e, const char *sha256)
 	if (r == -ENOENT || r == -EBADMSG)
 		return 0;
 	if (r < 0)
-		return fail_errno(e->ret_error, r, "cannot open %s/releases/%s", e->base, e->tag);
+		return fail_errno(e->ret_error, r, "cannot read %s/releases/%s", e->base, e->tag);
 	if (digest_hex_equal(there, sha256))
 		return 1;
 	return fail(
@@ -280,6 +285,9 @@ adopt(const struct engine *e, const char *tag)
 				"cannot mark %s/releases/%s, which is in use, as complete; without "
 				"that there would be no way back to it",
 				e->base, tag);
+	} else if (error_passes(r)) {
+		fail_errno(e->ret_error, r, "cannot tell whether %s/releases/%s is complete",
+			   e->base, tag);
 	} else {
 		r = 0; /* complete, or a link to nothing */
 	}
@@ -356,7 +364,7 @@ check_complete(struct engine *e)
 		return fail(e->ret_error, -ENOENT,
 			    "%s/releases/%s is not complete (it has no %s); deploy it again",
 			    e->base, e->tag, MARKER_NAME);
-	return r < 0 ? fail_errno(e->ret_error, r, "cannot open %s/releases/%s", e->base, e->tag)
+	return r < 0 ? fail_errno(e->ret_error, r, "cannot read %s/releases/%s", e->base, e->tag)
 		     : 0;
 }
 

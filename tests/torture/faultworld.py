@@ -334,7 +334,10 @@ class World:
         log = self.daemon.log()
         for output in self.daemon.state.glob("sessions/*/*.log"):  # the runner has no other place
             log += output.read_text(errors="replace")
-        return any(w in log or any(w in r for r in self.refused) for w in faultpage.said_as(self.fault.error))
+        words = list(faultpage.said_as(self.fault.error))
+        # SQLite tries again read-only, and tells the error of that.
+        words += ["unable to open database file"] * (self.fault.family == "open")
+        return any(w in log or any(w in r for r in self.refused) for w in words)
 
     def outcome(self):
         if not self.reached():
