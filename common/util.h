@@ -32,8 +32,8 @@ char *xstrdup(const char *s);
 __attribute__((format(printf, 1, 2))) char *xasprintf(const char *fmt, ...);
 __attribute__((format(printf, 1, 0))) char *xvasprintf(const char *fmt, va_list ap);
 
-/* Does -errno say nothing about the file, but that the machine is short of descriptors or memory, or
- * that a disk hiccups?  Then the same may be different in a moment. */
+/* Does -errno say nothing about the file, but that descriptors or memory are short, or that a disk
+ * hiccups?  Then the same may be different in a moment. */
 bool error_passes(int error);
 
 /* Copies s into dst of n bytes; returns false, with dst truncated (between characters of UTF-8) and

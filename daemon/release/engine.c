@@ -70,7 +70,7 @@ release_read(const struct engine *e, const char *tag, int *ret_fd, char ret_sha2
 	if (r < 0)
 		return r;
 	r = marker_read(fd, tag, ret_sha256);
-	if (error_passes(r)) {
+	if (r < 0 && r != -ENOENT && r != -EBADMSG) {
 		close(fd);
 		return r;
 	}
@@ -285,7 +285,7 @@ adopt(const struct engine *e, const char *tag)
 				"cannot mark %s/releases/%s, which is in use, as complete; without "
 				"that there would be no way back to it",
 				e->base, tag);
-	} else if (error_passes(r)) {
+	} else if (error_passes(r) || r == -EACCES) {
 		fail_errno(e->ret_error, r, "cannot tell whether %s/releases/%s is complete",
 			   e->base, tag);
 	} else {

@@ -59,7 +59,7 @@ marker_read(int fd, const char *tag, char ret_sha256[DIGEST_HEX])
 	}
 	if (r == 0)
 		str_copy(ret_sha256, DIGEST_HEX, sum);
-	else if (r != -ENOENT && !error_passes(r))
+	else if (r == -ELOOP || r == -ENOTDIR || r == -EISDIR || r == -EINVAL || r == -EFBIG)
 		r = -EBADMSG;
 	free(text);
 	free(expected);

@@ -16,8 +16,8 @@
 
 /* fd: the release folder.  0 or -errno. */
 int marker_write(int fd, const char *tag, const char *sha256);
-/* -ENOENT when there is none, -EBADMSG when it is not one of ours for this tag, -EMFILE, -ENFILE,
- * -ENOMEM or -EIO when that cannot be told just now.  An adopted release reads as MARKER_ADOPTED. */
+/* -ENOENT when there is none, -EBADMSG when it is not one of ours for this tag, else why that
+ * cannot be told.  An adopted release reads as MARKER_ADOPTED. */
 int marker_read(int fd, const char *tag, char ret_sha256[DIGEST_HEX]);
 
 #endif

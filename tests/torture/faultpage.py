@@ -22,6 +22,8 @@ ERRORS = {
     "socket": ["EMFILE", "ENFILE", "ENOBUFS"], "connect": ["EADDRNOTAVAIL", "ENOBUFS", "ENOMEM"],
     "accept": ["EMFILE", "ENFILE", "ENOBUFS", "ECONNABORTED"], "epoll": ["ENOMEM", "ENOSPC"],
     "resolve": list(EAI)}
+# Of one connection, which is gone with it: never for good.
+PASSING = {"ECONNABORTED"}
 # What fails together for good, as it does in life.
 TOGETHER = (
     ({"EMFILE", "ENFILE"}, {"open", "socket", "accept", "list"}),
