@@ -252,6 +252,7 @@ help:
 	@echo 'make fuzz       fuzz the parsers: FUZZ_SECONDS=60 a target, FUZZ="name ..."; check-fuzz replays the kept inputs'
 	@echo 'make check-torture   kills, power cuts and faults, a minute or two of each'
 	@echo 'make torture    10,000 kills and power cuts in under an hour; or TORTURE_MINUTES=600, TORTURE_KILLS=n …'
+	@echo 'make endurance  1,000 checks a second under a proxy that fails, ENDURANCE_MINUTES=30; check-endurance is half a minute'
 	@echo 'make bench      measure CPU, memory and reaction'
 	@echo 'make coverage   line coverage of daemon/core'
 	@echo 'make deb        Debian packages, in $(BUILD)/deb; make check-package installs, upgrades and purges them'
