@@ -55,7 +55,7 @@ conf_error_passes(struct conf_errors *errors, int error)
 }
 
 /* Of one file.  Each is compared with all the others, more than once, while the loop waits. */
-enum { ENTRIES_MAX = 10000 };
+enum { ENTRIES_MAX = 5000 };
 
 struct reader {
 	struct conf_file *file;

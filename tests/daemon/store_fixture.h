@@ -38,6 +38,7 @@ fixture_try_open(struct fixture *f)
 	int r;
 
 	f->base = event_base_new();
+	f->note = NULL;
 	r = store_open(f->base, f->path, &f->store, &f->note);
 	if (r < 0) {
 		event_base_free(f->base);

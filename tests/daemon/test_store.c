@@ -735,6 +735,7 @@ START_TEST(second_opener_is_refused)
 	commit_and_wait(&f, numbered(1, ""));
 	other = f;
 	ck_assert_int_eq(fixture_try_open(&other), -EBUSY); /* not even we ourselves */
+	free(other.note);
 	ck_assert_int_eq(write(go[1], &c, 1), 1);
 	ck_assert_int_eq(waitpid(child, &status, 0), child);
 	ck_assert_int_eq(WEXITSTATUS(status), EBUSY);

@@ -48,6 +48,7 @@ struct fixture {
 	bool events_later; /* answer in another turn of the loop */
 	int events_error;  /* status to fail with, 0 = none */
 	unsigned asked, requests, denied;
+	unsigned laters;     /* of events_later, not yet answered; the server thread counts */
 	char deployment[64]; /* filter of the last asking */
 	struct peer peer;
 	size_t max_pending;
@@ -116,6 +117,7 @@ on_later(evutil_socket_t fd, short what, void *arg)
 {
 	struct later *l = arg;
 
+	l->f->laters--;
 	ctl_events(l->r, make_events(l->f, l->after, l->limit));
 	free(l);
 }
@@ -141,6 +143,7 @@ handle_events(void *arg, struct ctl_request *r, int64_t after, const char *deplo
 		return;
 	}
 	l = xcalloc(1, sizeof *l);
+	f->laters++;
 	*l = (struct later){f, r, after, limit};
 	event_base_once(f->base, -1, EV_TIMEOUT, on_later, l, &soon);
 }
@@ -214,10 +217,30 @@ start(struct fixture *f, const char *read_group, const char *operate_group)
 }
 
 HELPER void
+do_count_laters(struct fixture *f, void *arg)
+{
+	*(unsigned *)arg = f->laters;
+}
+
+/* What the store of the test still owes would be nobody's after the loop. */
+HELPER void
+settle_laters(struct fixture *f)
+{
+	usec_t until = now_boottime() + PATIENCE_MS * USEC_PER_MSEC;
+	unsigned n;
+
+	for (on_server(f, do_count_laters, &n); n > 0 && now_boottime() < until;) {
+		usleep(2000);
+		on_server(f, do_count_laters, &n);
+	}
+}
+
+HELPER void
 stop(struct fixture *f)
 {
 	struct call end = {NULL, NULL};
 
+	settle_laters(f);
 	ck_assert_int_eq(write(f->call_fd[1], &end, sizeof end), sizeof end);
 	pthread_join(f->thread, NULL);
 	ctl_free(f->ctl);
