@@ -15,6 +15,7 @@ import socket
 import sys
 import tarfile
 import threading
+import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
@@ -176,7 +177,17 @@ class World:
         return self.ledger.read_text().splitlines()
 
     def leftovers(self):
-        """Names under which something is only made; the parts that chance chose are masked."""
+        """Names under which something is only made; the parts that chance chose are masked.
+
+        A runner that came late may just be finding out that another one was first: it is waited for."""
+        deadline = time.monotonic() + 5
+        while True:
+            found = self.temporary()
+            if not any(".started.tmp-" in path for path in found) or time.monotonic() > deadline:
+                return found
+            time.sleep(0.02)
+
+    def temporary(self):
         found = []
         for folder, dirs, files in os.walk(self.root):
             for name in filter(TEMPORARY.search, dirs + files):
