@@ -115,6 +115,7 @@ struct store {
 	bool settled;             /* what the connection shows is known to be on the disk itself */
 	struct work_list pending; /* batches that are not on disk yet */
 	int64_t number;           /* of the newest batch */
+	usec_t trim_at;           /* of the thread: when memory may be given back again */
 	usec_t wait, next_try;    /* after a failure; CLOCK_MONOTONIC */
 
 	/* the loop's */

@@ -14,6 +14,7 @@
  */
 
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <time.h>
 #include <unistd.h>
@@ -270,6 +271,25 @@ serve(struct store *s, struct work_list *taken, bool ending)
 	store_try_write(s, ending);
 }
 
+enum { FREE_MAX_BYTES = 4 << 20 };
+static const usec_t trim_every_usec = USEC_PER_MINUTE;
+
+/*
+ * What piled up while the disk stood still is free again, in pieces that malloc() would keep for
+ * good.  They are given back to the machine, by this thread, as the loop must not wait for it.
+ */
+static void
+give_back_memory(struct store *s)
+{
+	usec_t now = now_boottime();
+
+	if (now < s->trim_at)
+		return;
+	s->trim_at = now + trim_every_usec;
+	if (mallinfo2().fordblks > FREE_MAX_BYTES)
+		malloc_trim(0);
+}
+
 void *
 store_thread_main(void *arg)
 {
@@ -282,6 +302,7 @@ store_thread_main(void *arg)
 		pthread_mutex_lock(&s->db_lock);
 		serve(s, &taken, ending);
 		pthread_mutex_unlock(&s->db_lock);
+		give_back_memory(s);
 	}
 	store_try_write(s, true);
 	return NULL;
