@@ -20,7 +20,15 @@
 #include "common/util.h"
 #include "daemon/ctl/internal.h"
 
-enum { BACKLOG = 128 };
+enum {
+	BACKLOG = 128,
+	/*
+	 * A child of a daemon that was killed just now has all that was that daemon's, its lock and
+	 * its socket, from the moment it is made until its exec().
+	 */
+	PATIENCE_TRIES = 20,
+	PATIENCE_USEC = 50 * 1000,
+};
 
 static int
 already_served(const char *path, int lock_fd, char **ret_error)
@@ -60,7 +68,7 @@ lock_failed(struct listen_socket *s, int error, char **ret_error)
 static int
 lock_take(struct listen_socket *s, char **ret_error)
 {
-	for (;;) {
+	for (unsigned tries = 1;; tries++) {
 		int fd = open(s->lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
 			      0600);
 		int r;
@@ -68,6 +76,11 @@ lock_take(struct listen_socket *s, char **ret_error)
 		if (fd < 0)
 			return lock_failed(s, errno, ret_error);
 		if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+			if (errno == EWOULDBLOCK && tries < PATIENCE_TRIES) {
+				close(fd);
+				usleep(PATIENCE_USEC);
+				continue;
+			}
 			r = errno == EWOULDBLOCK ? already_served(s->path, fd, ret_error)
 						 : lock_failed(s, errno, ret_error);
 			close(fd);
@@ -97,6 +110,17 @@ somebody_listens(const struct sockaddr_un *addr)
 	return listens;
 }
 
+static bool
+somebody_stays(const struct sockaddr_un *addr)
+{
+	for (unsigned tries = 1; somebody_listens(addr); tries++) {
+		if (tries == PATIENCE_TRIES)
+			return true;
+		usleep(PATIENCE_USEC);
+	}
+	return false;
+}
+
 /* Removes the socket of a daemon that died.  Anything else at the path stays and is complained of.
  */
 static int
@@ -121,7 +145,7 @@ make_way(const struct sockaddr_un *addr, char **ret_error)
 							     : "something else");
 		return -EEXIST;
 	}
-	if (somebody_listens(addr))
+	if (somebody_stays(addr))
 		return already_served(path, -1, ret_error);
 	if (unlink(path) < 0 && errno != ENOENT) {
 		*ret_error =

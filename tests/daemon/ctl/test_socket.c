@@ -129,6 +129,35 @@ START_TEST(taken)
 }
 END_TEST
 
+/* A child of a daemon that was killed holds its lock and its socket until it comes to its exec().
+ */
+START_TEST(child_of_the_dead)
+{
+	struct listen_socket s;
+	int ready[2], fd, status;
+	pid_t daemon;
+	char c;
+
+	ck_assert_int_eq(pipe(ready), 0);
+	daemon = fork();
+	if (daemon == 0) {
+		open_works(&s, NULL, &fd);
+		if (fork() == 0) {
+			usleep(200 * 1000);
+			_exit(0);
+		}
+		_exit(write(ready[1], "", 1) == 1 ? 0 : 1);
+	}
+	ck_assert_int_eq(read(ready[0], &c, 1), 1);
+	ck_assert_int_eq(waitpid(daemon, &status, 0), daemon);
+	open_works(&s, NULL, &fd);
+	close(fd);
+	listen_socket_close(&s);
+	close(ready[0]);
+	close(ready[1]);
+}
+END_TEST
+
 START_TEST(something_else_there)
 {
 	char target[160], text[8] = "";
@@ -273,6 +302,7 @@ fill(TCase *t)
 	tcase_add_test(t, made_and_removed);
 	tcase_add_test(t, stale);
 	tcase_add_test(t, taken);
+	tcase_add_test(t, child_of_the_dead);
 	tcase_add_test(t, something_else_there);
 	tcase_add_test(t, bad_paths);
 	tcase_add_loop_test(t, raced, 0, 2);
