@@ -15,13 +15,6 @@
 #include "common/util.h"
 #include "daemon/act_internal.h"
 
-static char *
-backup_folder(const struct act *a)
-{
-	return a->conf->backup_dir ? xstrdup(a->conf->backup_dir)
-				   : xasprintf("%s/backups", a->daemon->options.state_dir);
-}
-
 /*
  * The guide's names, to the second.  Emergency backups hold a broken release: they must not be "the
  * latest backup".
@@ -92,7 +85,7 @@ backup_work(struct job *j)
 
 	if (made_before(a))
 		return;
-	folder = backup_folder(a);
+	folder = conf_backup_folder(a->conf, a->daemon->options.state_dir);
 	a->result = mkdir_p(folder, 0750);
 	if (a->result < 0)
 		a->error = xasprintf("cannot make %s: %s; create it, writable by dhashd", folder,
@@ -199,7 +192,7 @@ void
 act_backup(struct target *t, const struct deployment *d, unsigned attempt, bool emergency)
 {
 	struct act *a = act_new(t, ACT_BACKUP, d, attempt);
-	char *folder = backup_folder(a), *stem;
+	char *folder = conf_backup_folder(a->conf, a->daemon->options.state_dir), *stem;
 
 	a->emergency = emergency;
 	stem = backup_stem(a, folder);

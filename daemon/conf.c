@@ -73,6 +73,12 @@ conf_find(const struct conf *c, const char *service, const char *environment)
 	return NULL;
 }
 
+char *
+conf_backup_folder(const struct conf_env *e, const char *state_dir)
+{
+	return e->backup_dir ? xstrdup(e->backup_dir) : xasprintf("%s/backups", state_dir);
+}
+
 /* Reads one file; false after an error that is told. */
 static bool
 read_file(const char *path, struct conf_file *ret, struct conf_errors *errors)

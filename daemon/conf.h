@@ -97,6 +97,9 @@ char *conf_env_dump(const struct conf_env *e);
 int conf_env_parse(const char *text, struct conf_env **ret, struct conf_errors *errors);
 void conf_env_free(struct conf_env *e);
 
+/* Where the backups of an environment are: BackupDir=, else below the state folder.  Owned. */
+char *conf_backup_folder(const struct conf_env *e, const char *state_dir);
+
 /* The table, for documentation tests: section pattern, key, type, default, help. */
 struct conf_key_doc {
 	const char *section, *key, *type, *def, *help;

@@ -51,7 +51,7 @@ conf_error_system(struct conf_errors *errors, const char *file, const char *what
 void
 conf_error_passes(struct conf_errors *errors, int error)
 {
-	errors->passing |= error == EMFILE || error == ENFILE || error == ENOMEM || error == EIO;
+	errors->passing |= error_passes(-error);
 }
 
 /* Of one file.  Each is compared with all the others, more than once, while the loop waits. */

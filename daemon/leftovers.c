@@ -216,10 +216,9 @@ list_reserved(struct leftovers *l)
 static char *
 backups_of(const struct target *t)
 {
-	const struct conf_env *c = target_conf(t);
+	const struct conf_env *c = target_conf(t), none = {0};
 
-	return c && c->backup_dir ? xstrdup(c->backup_dir)
-				  : xasprintf("%s/backups", t->daemon->options.state_dir);
+	return conf_backup_folder(c ? c : &none, t->daemon->options.state_dir);
 }
 
 /* Environments may share a folder: it is read once. */

@@ -309,8 +309,7 @@ backup_refused(const struct daemon *d, const struct target *t, const char *file)
 
 	if (!d->manager || !c || !c->rollback || !*file)
 		return NULL;
-	folder = c->backup_dir ? xstrdup(c->backup_dir)
-			       : xasprintf("%s/backups", d->options.state_dir);
+	folder = conf_backup_folder(c, d->options.state_dir);
 	admit_name(folder, file, &why);
 	free(folder);
 	return why;

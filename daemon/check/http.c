@@ -11,7 +11,6 @@
 
 #include "daemon/check/http.h"
 
-#include <arpa/inet.h>
 #include <curl/curl.h>
 #include <errno.h>
 #include <event2/event.h>
@@ -19,10 +18,11 @@
 
 #include "common/util.h"
 #include "daemon/check/credential.h"
+#include "daemon/check/http_url.h"
 #include "daemon/check/http_watch.h"
 #include "daemon/check/lookup.h"
 
-enum { IDLE_HANDLES_MAX = 64, BODY_BEGIN = 4096, HOST_LEN = 128 };
+enum { IDLE_HANDLES_MAX = 64, BODY_BEGIN = 4096 };
 
 /* A time-out that comes later than this finds a loop that had no time to look. */
 static const usec_t late_usec = 5 * USEC_PER_MSEC, again_usec = 50 * USEC_PER_MSEC;
@@ -149,44 +149,15 @@ on_header(char *line, size_t size, size_t n, void *arg)
 
 /* --- names --- */
 
-/* What libcurl answers by itself is no look-up. */
-static bool
-is_name(const char *url)
-{
-	struct in_addr a;
-	CURLU *u = curl_url();
-	char *host = NULL;
-	bool r = false;
-
-	if (u && curl_url_set(u, CURLUPART_URL, url, 0) == CURLUE_OK &&
-	    curl_url_get(u, CURLUPART_HOST, &host, 0) == CURLUE_OK)
-		r = *host != '[' && inet_pton(AF_INET, host, &a) != 1 &&
-		    strcasecmp(host, "localhost") != 0;
-	curl_free(host);
-	curl_url_cleanup(u);
-	return r;
-}
-
-/* The part of an address that says who it is. */
-static void
-host_of(const char *url, char *buf, size_t n)
-{
-	const char *begin = strstr(url, "://"), *end;
-
-	begin = begin ? begin + 3 : url;
-	end = begin + strcspn(begin, "/?#");
-	snprintf(buf, n, "%.*s", (int)(end - begin), begin);
-}
-
 static int
 on_lookup(void *state, void *reserved, void *arg)
 {
 	struct http_job *j = arg;
-	char host[HOST_LEN];
+	char host[URL_HOST_MAX];
 
 	if (!j->by_name)
 		return 0;
-	host_of(j->url, host, sizeof host);
+	url_host(j->url, host, sizeof host);
 	j->unasked = !lookups_allow(&j->pool->lookups, host);
 	j->asked_name = !j->unasked;
 	return j->unasked;
@@ -205,14 +176,14 @@ has_address(const struct http_job *j)
 static void
 count_lost(struct http_job *j, CURLcode code)
 {
-	char host[HOST_LEN];
+	char host[URL_HOST_MAX];
 
 	if (!j->asked_name || code == CURLE_COULDNT_RESOLVE_HOST || has_address(j))
 		return;
 	lookups_lose(&j->pool->lookups);
 	if (code != CURLE_OPERATION_TIMEDOUT)
 		return;
-	host_of(j->url, host, sizeof host);
+	url_host(j->url, host, sizeof host);
 	lookups_hold(&j->pool->lookups, host);
 }
 
@@ -318,10 +289,10 @@ failure_of(const struct http_job *j, CURLcode code)
 static void
 describe(const struct http_job *j, CURLcode code, char *buf, size_t n)
 {
-	char host[HOST_LEN], span[USEC_TEXT_MAX];
+	char host[URL_HOST_MAX], span[USEC_TEXT_MAX];
 	long os_error = 0;
 
-	host_of(j->url, host, sizeof host);
+	url_host(j->url, host, sizeof host);
 	curl_easy_getinfo(j->easy, CURLINFO_OS_ERRNO, &os_error);
 	if (j->asleep)
 		snprintf(buf, n, "the machine slept while %s was asked", host);
@@ -524,7 +495,7 @@ http_start(struct http_pool *p, const struct http_request *r, http_fn *fn, void 
 	j->connect_only = r->connect_only;
 	j->timeout_usec = r->timeout_usec;
 	j->url = xstrdup(r->url);
-	j->by_name = is_name(r->url);
+	j->by_name = url_by_name(r->url);
 	j->next = p->jobs;
 	if (p->jobs)
 		p->jobs->prev = j;

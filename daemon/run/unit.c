@@ -262,14 +262,12 @@ static int
 take_backup(struct unit *u, const struct conf_env *env, char **ret_why)
 {
 	struct hook_order *o = &u->order.o;
-	char *folder = env->backup_dir ? xstrdup(env->backup_dir)
-				       : xasprintf("%s/backups", u->folders.state);
+	char *folder;
 	int fd, r;
 
-	if (*o->backup != '/') {
-		free(folder);
+	if (*o->backup != '/')
 		return 0;
-	}
+	folder = conf_backup_folder(env, u->folders.state);
 	unit_as_daemon(u);
 	fd = admit_open(folder, o->backup, o->sha256, u->uid, ret_why);
 	unit_as_root();

@@ -19,6 +19,18 @@ static struct {
 	char why[256];
 } heard;
 
+static const struct hook_order good = {
+	.step = STEP_DEPLOY,
+	.service = "shop",
+	.environment = "production",
+	.deployment = "deploy-1",
+	.tag = "v1",
+	.previous_tag = "",
+	.lead = "",
+	.backup = "",
+	.sha256 = "",
+};
+
 static void
 on_job(void *arg, int error, const char *why)
 {
@@ -125,17 +137,7 @@ START_TEST(hook_without_bus)
 {
 	struct manager *m = manager_new(base);
 	struct hook_way way = {.manager = m};
-	struct hook_order o = {
-		.step = STEP_DEPLOY,
-		.service = "shop",
-		.environment = "production",
-		.deployment = "deploy-1",
-		.tag = "v1",
-		.previous_tag = "",
-		.lead = "",
-		.backup = "",
-		.sha256 = "",
-	};
+	struct hook_order o = good;
 	struct hook_request r = {.txid = "deploy-1.deploy", .folder = dir, .order = &o};
 	struct answer a = {0}, again = {0};
 	struct hook_files f;
@@ -161,20 +163,11 @@ START_TEST(hook_of_bad_order)
 {
 	struct manager *m = manager_new(base);
 	struct hook_way way = {.manager = m};
-	struct hook_order o = {
-		.step = STEP_DEPLOY,
-		.service = "../shop",
-		.environment = "production",
-		.deployment = "deploy-1",
-		.tag = "v1",
-		.previous_tag = "",
-		.lead = "",
-		.backup = "",
-		.sha256 = "",
-	};
+	struct hook_order o = good;
 	struct hook_request r = {.txid = "deploy-1.deploy", .folder = dir, .order = &o};
 	struct answer a = {0};
 
+	o.service = "../shop";
 	hook_ensure(base, &way, &r, on_done, &a);
 	ck_assert_int_eq(await(&a).outcome, HOOK_FAILED);
 	ck_assert_ptr_nonnull(strstr(a.r.text, "its service is none"));
